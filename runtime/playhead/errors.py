@@ -1,0 +1,215 @@
+"""Every error of Playhead, named by what happens next.
+
+    PlayheadError
+    ├── InvalidInput            the caller's words are wrong; sending them again changes nothing
+    │   ├── InvalidEventName        the name breaks the convention
+    │   ├── InvalidPayload          the payload breaks its schema
+    │   ├── EventTooLarge           the event is larger than its topic takes
+    │   ├── UnknownTopic            no topic of that entity
+    │   ├── NotAuthorized           the broker refuses these credentials
+    │   └── InvalidJob              a job's definition contradicts itself or another's
+    ├── Retriable               nothing is wrong with the request: the same call may succeed later
+    │   └── BrokerUnavailable       the broker did not answer in time
+    ├── Fatal                   a person has to act; the process says what to do and stops
+    │   ├── BrokerTooOld            the broker's transaction.version is below 2
+    │   ├── CheckpointLost          a group's committed offset expired or fell off the log
+    │   ├── TopicMisfit             a topic's partitions or settings do not fit
+    │   ├── NoBroker                no way to start or find a broker
+    │   ├── AlreadyRunning          another `playhead dev` owns this folder
+    │   ├── PortInUse               another program listens on the port
+    │   └── NoJobs                  nothing to run was found
+    ├── Fenced                  another member owns the task now; this one drops its work
+    └── Poison                  this record can never be read; it goes to the dead letters
+
+Each class that a user can meet has a `code`; `runtime/playhead/ERRORS.md` has a heading for each code with its remedy.
+
+A job raises `NonRetriableError` or `RetryAfter` to steer its own retries (see `playhead.retry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PlayheadError(Exception):
+    """What went wrong, with a stable code and what to do about it.
+
+    Attributes:
+        code: `PH` and three digits; never reused. The heading in ERRORS.md.
+        remedy: what the reader can do, as one sentence.
+        retriable: whether the same call may succeed later, unchanged.
+    """
+
+    code = "PH000"
+    remedy = ""
+    retriable = False
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        if remedy:
+            self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]" + (f" {self.remedy}" if self.remedy else "")
+
+
+class InvalidInput(PlayheadError):
+    """The caller's words are wrong; nothing was written."""
+
+    code = "PH100"
+
+
+class InvalidEventName(InvalidInput):
+    """The event's name breaks the naming convention.
+
+    Attributes:
+        rule: which rule it breaks, as a sentence.
+        suggestion: a name that would pass, or None.
+    """
+
+    code = "PH101"
+
+    def __init__(self, name: object, rule: str, suggestion: str | None = None) -> None:
+        self.name, self.rule, self.suggestion = name, rule, suggestion
+        remedy = f"Did you mean {suggestion!r}?" if suggestion else "Use entity.action, such as 'user.created'."
+        super().__init__(f"event name {name!r}: {rule}", remedy=remedy)
+
+
+class InvalidPayload(InvalidInput):
+    """The payload breaks its event's schema, or is not a JSON object.
+
+    Attributes:
+        fields: (path, what is wrong) of each offending field; the path is dotted, as on the wire.
+    """
+
+    code = "PH102"
+    remedy = "Correct the fields named; the catalog has the schema."
+
+    def __init__(self, name: str, fields: Sequence[tuple[str, str]]) -> None:
+        self.name, self.fields = name, tuple(fields)
+        super().__init__(f"payload of {name!r}: " + "; ".join(f"{f or '(payload)'}: {why}" for f, why in fields) + ".")
+
+
+class EventTooLarge(InvalidInput):
+    """The event is larger than its topic takes, less the room that a dead letter's wrapper needs."""
+
+    code = "PH103"
+    remedy = "Store the data elsewhere and send a reference, or raise the topic's max.message.bytes."
+
+    def __init__(self, name: str, size_bytes: int, limit_bytes: int) -> None:
+        self.name, self.size_bytes, self.limit_bytes = name, size_bytes, limit_bytes
+        super().__init__(f"event {name!r} is {size_bytes:,} bytes; its topic takes {limit_bytes:,}.")
+
+
+class UnknownTopic(InvalidInput):
+    """The entity has no topic."""
+
+    code = "PH104"
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        super().__init__(f"topic {topic!r} does not exist.", remedy=f"Create it: playhead topics create {topic}")
+
+
+class NotAuthorized(InvalidInput):
+    """The broker refuses this operation to these credentials."""
+
+    code = "PH105"
+    remedy = "Grant the operation with kafka-acls, or check the PLAYHEAD_SASL_* settings."
+
+
+class InvalidJob(InvalidInput):
+    """A job's definition contradicts itself or another job's."""
+
+    code = "PH106"
+
+
+class InvalidSetting(InvalidInput):
+    """A setting from the environment, a flag or [tool.playhead] can't be used."""
+
+    code = "PH107"
+
+
+class Retriable(PlayheadError):
+    """Nothing is wrong with the request; the same call may succeed later."""
+
+    code = "PH200"
+    retriable = True
+
+
+class BrokerUnavailable(Retriable):
+    """The broker could not be reached, or did not answer in time.
+
+    For a send, the outcome is unknown: it may still be written. Sending again with the same `id=` starts no second run
+    within the job's `dedupe_window`.
+    """
+
+    code = "PH201"
+    remedy = "Check that the broker is up and PLAYHEAD_BOOTSTRAP_SERVERS names it, then send again with the same id."
+
+
+class Fatal(PlayheadError):
+    """A person has to act; the process says what to do and stops."""
+
+    code = "PH300"
+
+
+class BrokerTooOld(Fatal):
+    """The broker's transaction.version is below 2, so commits can't be fenced as Playhead needs (KIP-890)."""
+
+    code = "PH301"
+
+
+class CheckpointLost(Fatal):
+    """A group's committed offset expired, or points outside the log. Never answered by a jump."""
+
+    code = "PH302"
+
+
+class TopicMisfit(Fatal):
+    """A topic exists but its partitions or settings do not fit what Playhead needs."""
+
+    code = "PH303"
+
+
+class NoBroker(Fatal):
+    """No broker is configured and none could be started."""
+
+    code = "PH304"
+
+
+class AlreadyRunning(Fatal):
+    """Another `playhead dev` owns this folder."""
+
+    code = "PH305"
+
+
+class PortInUse(Fatal):
+    """Another program listens on the port."""
+
+    code = "PH306"
+
+
+class NoJobs(Fatal):
+    """Nothing to run was found where the command looked."""
+
+    code = "PH307"
+
+
+class BrokenDownload(Fatal):
+    """A downloaded file does not have the checksum that is pinned for it."""
+
+    code = "PH308"
+
+
+class Fenced(PlayheadError):
+    """Another member owns the task now; this one drops its work and takes part in the next generation."""
+
+    code = "PH400"
+
+
+class Poison(PlayheadError):
+    """This record can never be read by this job; it is kept in the dead letters with the reason."""
+
+    code = "PH500"
