@@ -1,0 +1,129 @@
+"""Jobs: what a user declares with `@client.job(...)`. Pure; the engine runs them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from playhead.errors import InvalidJob
+from playhead.events import Event, TypedEvent, check_name, entity_of
+from playhead.retry import RetryPolicy
+
+P = TypeVar("P")
+
+_JOB_ID = re.compile(r"[a-z](?:-?[a-z0-9])*")
+MAX_JOB_ID_CHARS = 100
+
+Filter = Callable[[P], bool] | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventTrigger(Generic[P]):
+    """Starts a run for each event of this name that passes the filter. Made by `event_trigger`."""
+
+    name: str
+    model: type[TypedEvent] | None
+    filter: Filter[P] | None = None
+
+    @property
+    def entity(self) -> str:
+        return entity_of(self.name)
+
+    def payload_of(self, event: Event) -> Any:
+        """What the job's function is given: a catalog object for a class, a dict for a name.
+
+        Raises:
+            Poison: the payload can't be read.
+        """
+        return event.payload() if self.model is None else event.typed_payload(self.model)
+
+    def accepts(self, payload: Any) -> bool:
+        """Whether the payload passes the filter."""
+        condition = self.filter
+        if condition is None:
+            return True
+        if isinstance(condition, Mapping):
+            values = payload.model_dump(by_alias=True) if isinstance(payload, TypedEvent) else payload
+            return all(_matches(values.get(name), wanted) for name, wanted in condition.items())
+        return bool(condition(payload))
+
+
+def _matches(value: Any, wanted: Any) -> bool:
+    return value in wanted if isinstance(wanted, list | tuple | set | frozenset) else bool(value == wanted)
+
+
+def event_trigger(event: str | type[TypedEvent], *, filter: Any = None) -> EventTrigger[Any]:
+    """Start a run for each event of this name.
+
+    Args:
+        event: a name, or a class of the catalog: then the function gets that class.
+        filter: a function of the payload, or a mapping from field (as on the wire) to a value or a list of values.
+
+    Raises:
+        InvalidEventName: the name breaks the convention.
+        InvalidJob: the filter can't be used.
+    """
+    if filter is not None and not callable(filter) and not isinstance(filter, Mapping):
+        raise InvalidJob(f"filter is a function or a mapping of fields to values, not {type(filter).__name__}.")
+    if isinstance(event, str):
+        return EventTrigger(check_name(event, reserved_ok=True), None, filter)
+    if not hasattr(event, "__event__"):
+        raise InvalidJob(f"{event.__qualname__} has no name: class X(TypedEvent, name='entity.action').")
+    return EventTrigger(event.__event__.name, event, filter)
+
+
+Start = Literal["now", "earliest"] | datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job: one consumer group. Every field but the function has a limit or a meaning that `client.job` documents."""
+
+    id: str
+    name: str
+    version: str
+    trigger: EventTrigger[Any]
+    function: Callable[..., Any]
+    concurrency: int = 100
+    order: Literal["key", "none"] = "key"
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    attempt_timeout_seconds: float | None = None
+    start: Start = "now"
+    executor: Literal["thread", "process"] = "thread"
+    dedupe_window_seconds: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if not _JOB_ID.fullmatch(self.id) or len(self.id) > MAX_JOB_ID_CHARS:
+            raise InvalidJob(
+                f"job id {self.id!r}: lower case letters, digits and hyphens, starting with a letter, "
+                f"at most {MAX_JOB_ID_CHARS} characters."
+            )
+        if not callable(self.function):
+            raise InvalidJob(f"job {self.id!r}: run={self.function!r} is no function.")
+        if self.concurrency < 1:
+            raise InvalidJob(f"job {self.id!r}: concurrency is at least 1, not {self.concurrency}.")
+        if self.attempt_timeout_seconds is not None and self.attempt_timeout_seconds <= 0:
+            raise InvalidJob(f"job {self.id!r}: timeout is more than 0 seconds.")
+        if isinstance(self.start, datetime) and self.start.tzinfo is None:
+            raise InvalidJob(f"job {self.id!r}: start={self.start!r} has no time zone.")
+        if self.start not in ("now", "earliest") and not isinstance(self.start, datetime):
+            raise InvalidJob(f"job {self.id!r}: start is 'now', 'earliest' or a datetime, not {self.start!r}.")
+        if self.executor == "process" and self.is_async:
+            raise InvalidJob(f"job {self.id!r}: executor='process' is for plain functions; this one is async.")
+        self._check_signature()
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.function)
+
+    def _check_signature(self) -> None:
+        try:
+            inspect.signature(self.function).bind("payload", "io")
+        except TypeError as error:
+            raise InvalidJob(f"job {self.id!r}: its function takes (payload, io): {error}.") from error
+        except ValueError:
+            return  # a builtin without a signature

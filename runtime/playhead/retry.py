@@ -1,0 +1,59 @@
+"""When a failed attempt is tried again. Pure: an attempt's number and a random number go in, a delay comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class NonRetriableError(Exception):
+    """Raised by a job: do not try this run again; it fails now and goes to the dead letters."""
+
+
+class RetryAfter(Exception):
+    """Raised by a job: try this run again, but not before `delay`.
+
+    Args:
+        delay: a timedelta, or seconds.
+        reason: kept with the run.
+    """
+
+    def __init__(self, delay: timedelta | float, reason: str = "") -> None:
+        self.delay_seconds = max(0.0, delay.total_seconds() if isinstance(delay, timedelta) else float(delay))
+        super().__init__(reason or f"retry after {self.delay_seconds:g} s")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential back-off with jitter.
+
+    The delay after attempt n is `initial_seconds * factor ** (n - 1)`, at most `max_seconds`, then spread evenly over
+    ± `jitter` of itself, so that runs which failed together do not come back together.
+    """
+
+    max_attempts: int = 4
+    initial_seconds: float = 1.0
+    factor: float = 2.0
+    max_seconds: float = 60.0
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts is {self.max_attempts}; it counts the first try, so it is at least 1")
+        if self.initial_seconds < 0 or self.max_seconds < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+            raise ValueError("initial_seconds and max_seconds are >= 0, factor is >= 1, jitter is from 0 to 1")
+
+    def delay_seconds(self, attempt: int, random: float) -> float | None:
+        """How long to wait after failed attempt number `attempt` (from 1), or None when it was the last.
+
+        Args:
+            random: a number from 0 up to 1, which the caller draws.
+        """
+        if attempt >= self.max_attempts:
+            return None
+        # The exponent is bounded so that a large attempt number can't overflow a float.
+        delay = min(self.initial_seconds * self.factor ** min(attempt - 1, 64), self.max_seconds)
+        return delay * (1 + self.jitter * (2 * random - 1))
+
+
+NO_RETRY = RetryPolicy(max_attempts=1)

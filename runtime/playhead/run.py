@@ -1,0 +1,219 @@
+"""A run: one job working on one event. Its life, what happens after an attempt, and the events that tell of it. Pure.
+
+                   ┌───────────────────────────────┐
+                   ▼                               │ its time has come
+    (event) ─▶ RUNNING ── attempt failed ─▶ RETRYING
+                   │                               │
+                   ├── attempt succeeded ─▶ SUCCEEDED
+                   └── last attempt failed ─▶ FAILED ◀─┘ (taken over by nobody who may try it again)
+
+What happened to a run is an event in topic `run`: key = run id, partition = task number mod P. A run is the fold of its
+events (`RunView.apply`), so its history can be rebuilt from the log alone.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from playhead.errors import PlayheadError, Poison
+from playhead.events import TypedEvent
+from playhead.retry import NonRetriableError, RetryAfter, RetryPolicy
+
+MAX_OUTPUT_BYTES = 256 * 1024
+MAX_TRACEBACK_CHARS = 16_384
+MAX_LOG_LINES = 1_000
+MAX_LOG_BYTES = 128 * 1024
+
+
+class RunState(StrEnum):
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+NEXT_STATES: Mapping[RunState | None, frozenset[RunState]] = {
+    # A run that ends in memory costs one record, so its first event may be its last.
+    None: frozenset(RunState),
+    RunState.RUNNING: frozenset({RunState.RETRYING, RunState.SUCCEEDED, RunState.FAILED}),
+    # A worker that dies with a run in memory starts it again, at attempt 1: retrying may follow retrying.
+    RunState.RETRYING: frozenset({RunState.RUNNING, RunState.RETRYING, RunState.SUCCEEDED, RunState.FAILED}),
+    RunState.SUCCEEDED: frozenset(),
+    RunState.FAILED: frozenset(),
+}
+
+
+# ── what an attempt's end means ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The run succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The run is tried again after `delay_seconds`."""
+
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The run will not be tried again."""
+
+
+Verdict: TypeAlias = Complete | Retry | Fail
+
+
+def verdict(error: BaseException | None, attempt: int, policy: RetryPolicy, random: float) -> Verdict:
+    """What follows attempt number `attempt` (from 1), which ended with `error` or, where that is None, well.
+
+    Args:
+        random: a number from 0 up to 1, for the jitter.
+    """
+    if error is None:
+        return Complete()
+    if isinstance(error, NonRetriableError | Poison) or (isinstance(error, PlayheadError) and not error.retriable):
+        return Fail()
+    delay = policy.delay_seconds(attempt, random)
+    if delay is None:
+        return Fail()
+    if isinstance(error, RetryAfter):
+        return Retry(error.delay_seconds)
+    return Retry(delay)
+
+
+class Failure(TypedEvent):
+    """Why an attempt failed. `type` is the exception's qualified name; `traceback` is its end where it is long."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        kind = type(error)
+        # From the job's own code on: the engine's frames above it tell its author nothing.
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("playhead.engine"):
+            trace = trace.tb_next
+        lines = "".join(traceback.format_exception(kind, error, trace))
+        return cls(
+            type=f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
+            message=str(error),
+            traceback=lines[-MAX_TRACEBACK_CHARS:],
+        )
+
+
+# ── the events of a run ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class RunEvent(TypedEvent):
+    """What every event of a run tells."""
+
+    run_id: str
+    job_id: str
+    job_version: str
+    event_id: str
+    event_name: str
+    task: int
+    attempt: int
+    lease: int
+    started_at: str
+    duration_ms: float
+    logs: list[dict[str, Any]] = []
+
+
+class RunSucceeded(RunEvent, name="run.succeeded", key="run_id"):
+    """The run ended well. `sent` are the ids of the events that were committed with it."""
+
+    output: Any = None
+    sent: list[str] = []
+
+
+class RunRetrying(RunEvent, name="run.retrying", key="run_id"):
+    """An attempt failed, and another follows not before `due_at`."""
+
+    error: Failure
+    due_at: str
+
+
+class RunFailed(RunEvent, name="run.failed", key="run_id"):
+    """The last attempt failed. The run is in the dead letters too."""
+
+    error: Failure
+
+
+class DeadLetter(TypedEvent, name="dead-letter.created"):
+    """A record that could not be read, or a run that will not be tried again, with its reason and its bytes.
+
+    `key`, `value` and the header values are base64: they may be anything. `value` is None where the record had none, or
+    where it is too large to be wrapped: it is then still at the offset named. `run_id` is empty where no run began.
+    """
+
+    job_id: str
+    reason: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: str | None
+    value: str | None
+    headers: list[tuple[str, str]]
+    run_id: str = ""
+    attempts: int = 0
+    error: Failure | None = None
+
+
+# ── the fold ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as its events tell it."""
+
+    run_id: str
+    state: RunState | None = None
+    job_id: str = ""
+    event_id: str = ""
+    attempt: int = 0
+    output: Any = None
+    error: Failure | None = None
+    sent: tuple[str, ...] = field(default=())
+
+    def apply(self, event: RunEvent) -> RunView:
+        """The run after `event`.
+
+        Raises:
+            ValueError: the run's state does not allow it, or it is another run's.
+        """
+        state, output, error, sent = _told(event)
+        if event.run_id != self.run_id or state not in NEXT_STATES[self.state]:
+            name = event.__event__.name
+            raise ValueError(f"run {self.run_id} is {self.state}; {name} of {event.run_id} can't follow")
+        return replace(
+            self,
+            state=state,
+            job_id=event.job_id,
+            event_id=event.event_id,
+            attempt=event.attempt,
+            output=output,
+            error=error,
+            sent=sent,
+        )
+
+
+def _told(event: RunEvent) -> tuple[RunState, Any, Failure | None, tuple[str, ...]]:
+    match event:
+        case RunSucceeded():
+            return RunState.SUCCEEDED, event.output, None, tuple(event.sent)
+        case RunRetrying():
+            return RunState.RETRYING, None, event.error, ()
+        case RunFailed():
+            return RunState.FAILED, None, event.error, ()
+    raise ValueError(f"{type(event).__qualname__} tells nothing of a run's state")

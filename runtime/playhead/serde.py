@@ -1,0 +1,100 @@
+"""Bytes: JSON payloads, and the CloudEvents headers that carry everything else.
+
+CloudEvents 1.0, Kafka protocol binding, binary content mode: attributes are record headers `ce_<name>`, the value is
+the payload alone. https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+Extension attributes are lower-case letters and digits, as the specification asks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+CE_ID = "ce_id"
+CE_TYPE = "ce_type"
+CE_SOURCE = "ce_source"
+CE_TIME = "ce_time"
+CE_SUBJECT = "ce_subject"
+CE_SCHEMA = "ce_dataschema"
+CAUSATION = "ce_causationid"
+"""Extension: id of the event whose run sent this one."""
+CORRELATION = "ce_correlationid"
+"""Extension: id of the first event of the chain."""
+DEPTH = "ce_causationdepth"
+"""Extension: how many runs lie between the first event of the chain and this one."""
+SENT_BY = "ce_runid"
+"""Extension: the run that sent this event."""
+MINTED = "ce_playheadminted"
+"""Extension: Playhead made the id, and never makes one twice; foreign and chosen ids are remembered instead."""
+TRACEPARENT = "traceparent"
+"""W3C Trace Context, carried on as it came."""
+
+SPEC_VERSION_HEADER = ("ce_specversion", b"1.0")
+JSON_HEADER = ("content-type", b"application/json")
+MINTED_HEADER = (MINTED, b"1")
+
+
+class NotJson(ValueError):
+    """The value has no JSON form."""
+
+
+def to_json(value: Any) -> bytes:
+    """Encode as JSON.
+
+    Raises:
+        NotJson: a part of it has no JSON form, NaN and infinities included (they would silently become null).
+    """
+    try:
+        encoded = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise NotJson(str(error)) from error
+    # orjson writes NaN as null. A search for that word costs next to nothing, and is all that most payloads need.
+    if b"null" in encoded and _has_non_finite(value):
+        raise NotJson("a number is NaN or infinite")
+    return encoded
+
+
+def from_json(data: bytes) -> Any:
+    """Decode JSON.
+
+    Raises:
+        NotJson: it is none.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise NotJson(f"not JSON: {error}") from error
+
+
+def _has_non_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, Mapping):
+        return any(_has_non_finite(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_non_finite(item) for item in value)
+    return False
+
+
+class Timestamps:
+    """Formats milliseconds since the epoch as RFC 3339 in UTC; the part that changes once a second is kept."""
+
+    __slots__ = ("_prefix", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._prefix = ""
+
+    def __call__(self, millis: int) -> str:
+        second, rest = divmod(millis, 1000)
+        if second != self._second:
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
+        return f"{self._prefix}.{rest:03d}Z"
+
+
+rfc3339 = Timestamps()
