@@ -1,0 +1,284 @@
+"""The client: what services send with, and what jobs are declared on.
+
+    client = Client("acme")
+
+    async with client:                                   # in a service: connect now, flush and close at the end
+        sent = await client.send_event("user.created", {"email": "ada@example.com"})
+
+    @client.job(id="welcome", name="Welcome", version="1.0.0", trigger=event_trigger(UserCreated))
+    async def welcome(payload: UserCreated, io: IO) -> None: ...
+
+A send answers only when the event is in the log of every in-sync replica. Inside a run it goes into the run's commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+from weakref import WeakKeyDictionary
+
+from playhead.broker.contract import Appended, Broker
+from playhead.clock import SYSTEM_CLOCK, Clock
+from playhead.config import Settings
+from playhead.errors import InvalidInput, InvalidJob, PlayheadError
+from playhead.events import OutgoingEvent, TypedEvent, outgoing
+from playhead.job import EventTrigger, Job, Start
+from playhead.retry import RetryPolicy
+from playhead.sending import SentEvent, current_run_sends, fitting_topic
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_open_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Client]] = WeakKeyDictionary()
+
+
+class Client:
+    """A named source of events, and a list of jobs.
+
+    Args:
+        id: names the service; events carry it as their source, `/playhead/<id>`.
+        settings: how to reach the broker; from the environment where not given.
+        broker: a broker that the caller starts and stops (tests, the worker); else the client makes its own.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        settings: Settings | None = None,
+        broker: Broker | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if not _CLIENT_ID.fullmatch(id):
+            raise InvalidInput(f"client id {id!r}: letters, digits, dot, hyphen, underscore; at most 64.")
+        self.id = id
+        self.source = f"/playhead/{id}"
+        self.jobs: dict[str, Job] = {}
+        self._settings = settings
+        self._given_broker = broker
+        self._broker: Broker | None = None
+        self._clock = clock
+        self._starting: asyncio.Lock | None = None
+
+    @property
+    def settings(self) -> Settings:
+        if self._settings is None:
+            self._settings = Settings.from_env()
+        return self._settings
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Connect. Sending does it too, at the first event; a service that starts its client fails early instead.
+
+        Raises:
+            BrokerUnavailable, BrokerTooOld.
+        """
+        await self._connected()
+
+    async def close(self) -> None:
+        """Wait for what is being sent, and close the connections. The client can be started again."""
+        broker, self._broker = self._broker, None
+        if broker is None:
+            return
+        opened = _open_clients.get(asyncio.get_running_loop(), [])
+        if self in opened:
+            opened.remove(self)
+        if broker is not self._given_broker:
+            await broker.stop()
+
+    async def __aenter__(self) -> Client:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _connected(self) -> Broker:
+        if self._broker is not None:
+            return self._broker
+        if self._starting is None:
+            self._starting = asyncio.Lock()
+        async with self._starting:
+            if self._broker is None:
+                broker = self._given_broker
+                if broker is None:
+                    # Imported here: a program that only declares jobs or types needs no Kafka client.
+                    from playhead.broker.kafka import KafkaBroker
+
+                    broker = KafkaBroker(self.settings)
+                    await broker.start()
+                self._broker = broker
+                _open_clients.setdefault(asyncio.get_running_loop(), []).append(self)
+            return self._broker
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def send_event(
+        self,
+        event: str | TypedEvent,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        key: str | None = None,
+    ) -> SentEvent:
+        """Send one event.
+
+        Args:
+            event: a name, with `payload`; or a typed event, which has its own.
+            id: an idempotency key, kept as the event's id: sending it twice starts one run per job (within the job's
+                `dedupe_window`, an hour by default).
+            key: events with the same key stay in order, and are worked on one after the other.
+
+        Raises:
+            InvalidEventName, InvalidPayload, EventTooLarge, UnknownTopic, NotAuthorized: nothing was written.
+            BrokerUnavailable: no answer within `send_timeout_seconds`; it may have been written.
+        """
+        out = outgoing(event, payload, id=id, key=key)
+        run_sends = current_run_sends.get()
+        if run_sends is not None:
+            return await run_sends.send(out)
+        (sent,) = await self.send_all([out])
+        if isinstance(sent, Exception):
+            raise sent
+        return sent
+
+    async def send_events(
+        self, events: Iterable[TypedEvent | OutgoingEvent | tuple[str, Mapping[str, Any]]]
+    ) -> list[SentEvent | PlayheadError]:
+        """Send many events at once; a result per event, in their order. Those of one key keep their order."""
+        prepared: list[OutgoingEvent | PlayheadError] = []
+        for event in events:
+            try:
+                if isinstance(event, OutgoingEvent):
+                    prepared.append(event)
+                else:
+                    prepared.append(outgoing(*event) if isinstance(event, tuple) else outgoing(event))
+            except PlayheadError as error:
+                prepared.append(error)
+        return await self.send_all(prepared)
+
+    async def send_all(self, events: Iterable[OutgoingEvent | PlayheadError]) -> list[SentEvent | PlayheadError]:
+        """Append prepared events; what was refused already keeps its place."""
+        results: list[SentEvent | PlayheadError] = []
+        records, places = [], []
+        now_ms = int(self._clock.time() * 1000)
+        for event in events:
+            if isinstance(event, PlayheadError):
+                results.append(event)
+                continue
+            try:
+                broker = await self._connected()
+                topic = await fitting_topic(broker, self.settings.topic_prefix, event)
+            except PlayheadError as error:
+                results.append(error)
+                continue
+            record = event.to_record(topic.name, topic.partitions, self.source, now_ms)
+            places.append(len(results))
+            records.append(record)
+            results.append(SentEvent(event.id, event.name, record.topic, record.partition, None))
+        if records:
+            for place, appended in zip(places, await (await self._connected()).append(records), strict=True):
+                results[place] = _result(results[place], appended)
+        return results
+
+    # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def job(self, **definition: Any) -> Callable[[F], F]:
+        """Declare the decorated function as a job. The arguments are those of `define_job`, less `run`."""
+
+        def declare(function: F) -> F:
+            self.define_job(run=function, **definition)
+            return function
+
+        return declare
+
+    def define_job(
+        self,
+        *,
+        id: str,
+        name: str,
+        version: str,
+        trigger: EventTrigger[Any],
+        run: Callable[..., Any],
+        concurrency: int = 100,
+        order: Literal["key", "none"] = "key",
+        retry: RetryPolicy | None = None,
+        timeout: timedelta | float | None = None,
+        start: Start = "now",
+        executor: Literal["thread", "process"] = "thread",
+        dedupe_window: timedelta | float = 3600.0,
+    ) -> Job:
+        """Declare a job: one consumer group, one run for each event that its trigger names.
+
+        Args:
+            id: names the consumer group; changing it makes a new group.
+            name: for people.
+            version: of the code; kept with each run.
+            trigger: `event_trigger(...)`.
+            run: `async def (payload, io)`, or a plain function, which runs in a thread (or in a process, with
+                `executor="process"`, for work that needs the CPU; it must then be importable and gets `io=None`).
+            concurrency: how many runs a worker has going at once.
+            order: "key": events with the same key are worked on one after the other; "none": all at once.
+            retry: when a failed attempt is tried again; four attempts with growing delays by default.
+            timeout: of one attempt, in seconds or as a timedelta.
+            start: where a new group begins: "now", "earliest", or an aware datetime.
+            dedupe_window: for how long ids that a caller chose are remembered.
+
+        Raises:
+            InvalidJob: the definition contradicts itself, or the id is taken.
+        """
+        if id in self.jobs:
+            raise InvalidJob(f"job id {id!r} is defined twice; the id names the consumer group, so it must be unique.")
+        job = Job(
+            id=id,
+            name=name,
+            version=version,
+            trigger=trigger,
+            function=run,
+            concurrency=concurrency,
+            order=order,
+            retry=retry if retry is not None else RetryPolicy(),
+            attempt_timeout_seconds=None if timeout is None else _seconds(timeout),
+            start=start,
+            executor=executor,
+            dedupe_window_seconds=_seconds(dedupe_window),
+        )
+        self.jobs[id] = job
+        return job
+
+
+async def send_event(
+    event: str | TypedEvent,
+    payload: Mapping[str, Any] | None = None,
+    *,
+    id: str | None = None,
+    key: str | None = None,
+) -> SentEvent:
+    """Send one event: inside a run with the run, else through the client that is open in this event loop.
+
+    Where none is open, one is made from the environment and stays open until the process ends. See `Client.send_event`.
+    """
+    opened = _open_clients.get(asyncio.get_running_loop())
+    client = opened[-1] if opened else Client("default")
+    return await client.send_event(event, payload, id=id, key=key)
+
+
+def _result(sent: SentEvent | PlayheadError, appended: Appended | Exception) -> SentEvent | PlayheadError:
+    assert isinstance(sent, SentEvent)
+    if isinstance(appended, Appended):
+        return sent._replace(partition=appended.partition, offset=appended.offset)
+    if isinstance(appended, PlayheadError):
+        return appended
+    raise appended
+
+
+def _seconds(value: timedelta | float) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)

@@ -1,0 +1,89 @@
+"""What a job's function is given beside its payload: `io`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from playhead.events import Event, TypedEvent, outgoing
+from playhead.sending import RunSends, SentEvent
+
+Logger = Any
+"""A structlog bound logger: structlog's own type has no attributes that a checker could know."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """The run, as its function may see it.
+
+    `id` is the same each time this job works on this event: use it as the idempotency key of effects outside Kafka.
+    `lease` grows with each change of the run's owner: use it as a fencing token where the other side keeps the highest.
+    """
+
+    id: str
+    job_id: str
+    job_version: str
+    event: Event
+    task: int
+    attempt: int
+    lease: int
+
+
+class IO:
+    """The `io` of an async function."""
+
+    __slots__ = ("_logger", "_make_logger", "_sends", "run")
+
+    def __init__(self, run: RunInfo, sends: RunSends, make_logger: Callable[[RunInfo], Logger]) -> None:
+        self.run = run
+        self._sends = sends
+        self._make_logger = make_logger
+        self._logger: Logger = None
+
+    @property
+    def logger(self) -> Logger:
+        """A structlog logger bound to the run; its lines are kept with the run."""
+        if self._logger is None:
+            self._logger = self._make_logger(self.run)
+        return self._logger
+
+    async def send_event(
+        self,
+        event: str | TypedEvent,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        key: str | None = None,
+    ) -> SentEvent:
+        """Send an event with this run: it is in the log if and only if the run's end is. As `playhead.send_event`."""
+        return await self._sends.send(outgoing(event, payload, id=id, key=key))
+
+
+class SyncIO(IO):
+    """The `io` of a plain function, which runs in a thread: the same, and it blocks."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(
+        self,
+        run: RunInfo,
+        sends: RunSends,
+        make_logger: Callable[[RunInfo], Logger],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(run, sends, make_logger)
+        self._loop = loop
+
+    def send_event(  # type: ignore[override]  # the blocking twin
+        self,
+        event: str | TypedEvent,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        key: str | None = None,
+    ) -> SentEvent:
+        """Send an event with this run, from its thread."""
+        out = outgoing(event, payload, id=id, key=key)
+        return asyncio.run_coroutine_threadsafe(self._sends.send(out), self._loop).result()
