@@ -1,0 +1,159 @@
+"""One try of a run: call the function, with a deadline, and collect what it logs and sends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import multiprocessing
+import time
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+import orjson
+import structlog
+
+from playhead.broker.contract import Broker
+from playhead.engine.live import LiveRun
+from playhead.errors import InvalidInput
+from playhead.events import MAX_CAUSATION_DEPTH, OutgoingEvent
+from playhead.io import IO, Logger, RunInfo, SyncIO
+from playhead.job import Job
+from playhead.run import MAX_LOG_BYTES, MAX_LOG_LINES
+from playhead.sending import SentEvent, current_run_sends, fitting_topic
+from playhead.serde import rfc3339
+from playhead.topics import partition_for
+
+MAX_SENDS_PER_RUN = 1_000
+
+
+class Sends:
+    """What a run sends: kept with it until it ends well. Implements `playhead.sending.RunSends`."""
+
+    __slots__ = ("_broker", "_prefix", "_run")
+
+    def __init__(self, run: LiveRun, broker: Broker, prefix: str) -> None:
+        self._run = run
+        self._broker = broker
+        self._prefix = prefix
+
+    async def send(self, event: OutgoingEvent) -> SentEvent:
+        run = self._run
+        if len(run.sends) >= MAX_SENDS_PER_RUN:
+            raise InvalidInput(f"run {run.id} has sent {MAX_SENDS_PER_RUN} events; that is the limit of one run.")
+        if run.cause.depth > MAX_CAUSATION_DEPTH:
+            raise InvalidInput(
+                f"event {event.name!r} would be number {run.cause.depth} in a chain of runs; {MAX_CAUSATION_DEPTH} "
+                "are allowed. Two jobs probably trigger each other."
+            )
+        topic = await fitting_topic(self._broker, self._prefix, event)
+        partition = partition_for(event.key, topic.partitions)
+        run.sends.append((event, topic.name, topic.partitions))
+        return SentEvent(event.id, event.name, topic.name, partition, None)
+
+
+class RunLog:
+    """The outlet of `io.logger`: each line goes to the process's log and is kept with the run, up to a limit."""
+
+    def __init__(self, run: LiveRun, outlet: Logger) -> None:
+        self._run = run
+        self._outlet = outlet
+        self._bytes = 0
+
+    def _line(self, level: str, event: Any = "", **fields: Any) -> None:
+        getattr(self._outlet, level)(event, **fields)
+        lines = self._run.logs
+        if len(lines) >= MAX_LOG_LINES or self._bytes >= MAX_LOG_BYTES:
+            return
+        line = {"at": rfc3339(time.time_ns() // 1_000_000), "level": level, "event": str(event)}
+        line.update({name: _loggable(value) for name, value in fields.items() if name != "exc_info"})
+        self._bytes += len(orjson.dumps(line))
+        if self._bytes >= MAX_LOG_BYTES or len(lines) == MAX_LOG_LINES - 1:
+            line = {"at": line["at"], "level": "warning", "event": "(further lines are in the worker's log only)"}
+        lines.append(line)
+
+    def debug(self, *event: Any, **fields: Any) -> None:
+        self._line("debug", *event, **fields)
+
+    def info(self, *event: Any, **fields: Any) -> None:
+        self._line("info", *event, **fields)
+
+    def warning(self, *event: Any, **fields: Any) -> None:
+        self._line("warning", *event, **fields)
+
+    def error(self, *event: Any, **fields: Any) -> None:
+        self._line("error", *event, **fields)
+
+    def critical(self, *event: Any, **fields: Any) -> None:
+        self._line("critical", *event, **fields)
+
+
+def _loggable(value: Any) -> Any:
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    try:
+        return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+    except TypeError:
+        return repr(value)
+
+
+class Performer:
+    """Calls the function of one job."""
+
+    def __init__(self, job: Job, broker: Broker, prefix: str, logger: Logger) -> None:
+        self.job = job
+        self._broker = broker
+        self._prefix = prefix
+        self._logger = logger
+        self._executor: Executor | None = None
+        self._is_async = job.is_async
+
+    async def perform(self, run: LiveRun, payload: Any) -> Any:
+        """One attempt; what it raises is the attempt's end, TimeoutError for its deadline included."""
+        run.sends.clear()
+        run.logs.clear()
+        sends = Sends(run, self._broker, self._prefix)
+        current_run_sends.set(sends)
+        info = RunInfo(
+            id=run.id,
+            job_id=self.job.id,
+            job_version=self.job.version,
+            event=run.event,
+            task=run.task.number,
+            attempt=run.attempt,
+            lease=run.task.owner.lease,
+        )
+        structlog.contextvars.bind_contextvars(job_id=self.job.id, run_id=info.id, event_id=run.event.id)
+        timeout = self.job.attempt_timeout_seconds
+        if timeout is None:
+            return await self._call(run, info, sends, payload)
+        async with asyncio.timeout(timeout):
+            return await self._call(run, info, sends, payload)
+
+    async def _call(self, run: LiveRun, info: RunInfo, sends: Sends, payload: Any) -> Any:
+        def make_logger(info: RunInfo) -> Logger:
+            outlet = RunLog(run, self._logger)
+            return structlog.wrap_logger(outlet, processors=[], wrapper_class=structlog.make_filtering_bound_logger(0))
+
+        if self._is_async:
+            return await self.job.function(payload, IO(info, sends, make_logger))
+        loop = asyncio.get_running_loop()
+        if self.job.executor == "process":
+            return await loop.run_in_executor(self._pool(), self.job.function, payload, None)
+        context = contextvars.copy_context()
+        io = SyncIO(info, sends, make_logger, loop)
+        return await loop.run_in_executor(self._pool(), context.run, self.job.function, payload, io)
+
+    def _pool(self) -> Executor:
+        if self._executor is None:
+            if self.job.executor == "process":
+                # Forking a process that has threads and open connections is not safe.
+                context = multiprocessing.get_context("spawn")
+                self._executor = ProcessPoolExecutor(min(self.job.concurrency, 64), mp_context=context)
+            else:
+                self._executor = ThreadPoolExecutor(self.job.concurrency, f"job-{self.job.id}")
+        return self._executor
+
+    def close(self) -> None:
+        """Take no more work; threads that are still busy are not waited for."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,242 @@
+"""Group commit: while one commit is in flight, what ends gathers for the next.
+
+    ended ──▶ gathered ──▶ seal ──▶ commit ──▶ Committed   forget the runs
+                 ▲                     ├─────▶ Refused     commit the suspects alone; the one that is refused fails
+                 │                     ├─────▶ Fenced      the tasks are another's: drop them
+                 └── the others ───────┤
+                                       └─────▶ Unknown     take the tasks over again: only the log can tell
+
+A lone run waits for nothing, and a flood is written in batches as large as the time of one commit makes them. The next
+commit is sealed only after the outcome of the last is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from playhead.broker.contract import (
+    Commit,
+    Committed,
+    Epoch,
+    Fenced,
+    Mark,
+    Membership,
+    Outcome,
+    Refused,
+    Unknown,
+)
+from playhead.clock import Clock
+from playhead.engine.live import LiveRun, LiveState
+from playhead.engine.task import Task
+from playhead.records import Partition, Record
+
+MAX_RUNS_PER_COMMIT = 1_000
+MAX_COMMIT_BYTES = 4 * 1024 * 1024
+SKIPS_DUE_SECONDS = 1.0
+"""How long a checkpoint that moved by skipping alone may wait for its commit."""
+
+
+class Ending(NamedTuple):
+    """What is to be committed of a run: its records, and whether they are its last."""
+
+    run: LiveRun
+    records: Sequence[Record]
+    final: bool
+
+
+class Sealed(NamedTuple):
+    """A commit, and what it was made of."""
+
+    commit: Commit
+    endings: Sequence[Ending]
+    first_record: Sequence[int]
+    """For each ending the index of its first record in the commit."""
+
+
+class Owner(Protocol):
+    """What the committer tells the consumer whose tasks it commits."""
+
+    def committed(self, endings: Sequence[Ending]) -> None: ...
+    def refused(self, run: LiveRun, reason: str) -> None: ...
+    def fenced(self, reason: str) -> None: ...
+    def unknown(self, reason: str) -> None: ...
+    def all_tasks(self) -> Iterable[Task]: ...
+
+
+class Committer:
+    """The one way in which a job commits. It commits for `epoch`, and does nothing while that is None."""
+
+    def __init__(self, membership: Membership, owner: Owner, clock: Clock) -> None:
+        self.epoch: Epoch | None = None
+        self._membership = membership
+        self._owner = owner
+        self._clock = clock
+        self._gathered: deque[Ending] = deque()
+        self._suspects: deque[Ending] = deque()
+        self._in_flight = asyncio.Lock()
+        self._work = asyncio.Event()
+        self._skips_due = False
+        self._skips_timer: asyncio.Task[None] | None = None
+
+    def add(self, ending: Ending) -> None:
+        """Commit this, soon."""
+        self._gathered.append(ending)
+        self._work.set()
+
+    def skipped(self) -> None:
+        """A checkpoint has moved by skipping: commit it within a second, with others if any."""
+        if self._skips_timer is None and not self._skips_due:
+            self._skips_timer = asyncio.create_task(self._wait_for_skips())
+
+    async def _wait_for_skips(self) -> None:
+        await self._clock.sleep(SKIPS_DUE_SECONDS)
+        self._skips_timer = None
+        self._skips_due = True
+        self._work.set()
+
+    # ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> None:
+        """Commit what gathers, until cancelled."""
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                while await self.commit_gathered():
+                    pass
+        finally:
+            if self._skips_timer is not None:
+                self._skips_timer.cancel()
+
+    async def commit_gathered(self) -> bool:
+        """Seal and commit once; False when there was nothing to commit."""
+        async with self._in_flight:
+            sealed = self._seal()
+            if sealed is None:
+                return False
+            outcome = await self._membership.commit(sealed.commit)
+        self._settle(sealed, outcome)
+        return True
+
+    async def commit(self, commit: Commit) -> Outcome:
+        """Commit something else (a takeover, a founding), in turn with the others."""
+        async with self._in_flight:
+            return await self._membership.commit(commit)
+
+    async def commit_tasks(self, tasks: Sequence[Task]) -> Outcome:
+        """Commit the checkpoints of these tasks as they are now, and nothing else. Its failure is settled as any."""
+        async with self._in_flight:
+            if self.epoch is None:
+                return Fenced("the group is moving on")
+            checkpoints: dict[Partition, Mark] = {}
+            for task in tasks:
+                checkpoints.update(task.marks({}))
+            sealed = Sealed(Commit(self.epoch, checkpoints), (), ())
+            outcome = await self._membership.commit(sealed.commit)
+        self._settle(sealed, outcome)
+        return outcome
+
+    async def freeze(self) -> None:
+        """Wait for the commit in flight, and seal no other until `epoch` is set again."""
+        self.epoch = None
+        async with self._in_flight:
+            pass
+
+    def thaw(self, epoch: Epoch) -> None:
+        """Go on, for this epoch."""
+        self.epoch = epoch
+        self._work.set()
+
+    def release(self) -> None:
+        """Commit the checkpoint of every task that has moved with what has gathered, without waiting."""
+        self._skips_due = True
+
+    def forget(self) -> None:
+        """Drop what has gathered: its tasks are restored from the log, or another's."""
+        self._gathered.clear()
+        self._suspects.clear()
+
+    # ── sealing and settling ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _seal(self) -> Sealed | None:
+        epoch = self.epoch
+        if epoch is None:
+            return None
+        endings = self._next_endings()
+        ending: dict[Task, dict[Partition, set[int]]] = {}
+        records: list[Record] = []
+        first_record: list[int] = []
+        for run, told, final in endings:
+            offsets = ending.setdefault(run.task, {})
+            if final:
+                offsets.setdefault(Partition(run.record.topic, run.task.number), set()).add(run.offset)
+            first_record.append(len(records))
+            records += told
+        if self._skips_due:
+            self._skips_due = False
+            for task in self._owner.all_tasks():
+                if task.moved:
+                    ending.setdefault(task, {})
+        if not ending:
+            return None
+        checkpoints = {}
+        for task, offsets in ending.items():
+            task.moved = False
+            checkpoints.update(task.marks(offsets))
+        return Sealed(Commit(epoch, checkpoints, records), endings, first_record)
+
+    def _next_endings(self) -> list[Ending]:
+        """As many as one commit takes; a suspect goes alone. What belongs to a dropped task is forgotten."""
+        while self._suspects:
+            suspect = self._suspects.popleft()
+            if suspect.run.state is not LiveState.DROPPED:
+                return [suspect]
+        taken: list[Ending] = []
+        size_bytes = 0
+        gathered = self._gathered
+        while gathered and len(taken) < MAX_RUNS_PER_COMMIT and size_bytes < MAX_COMMIT_BYTES:
+            ending = gathered.popleft()
+            if ending.run.state is LiveState.DROPPED:
+                continue
+            taken.append(ending)
+            size_bytes += sum(len(record.value or b"") for record in ending.records)
+        return taken
+
+    def _settle(self, sealed: Sealed, outcome: Outcome) -> None:
+        match outcome:
+            case Committed():
+                self._owner.committed(sealed.endings)
+            case Refused(suspects, reason):
+                self._isolate(sealed, suspects, reason)
+            case Fenced(reason):
+                self._owner.fenced(reason)
+            case Unknown(reason):
+                self._owner.unknown(reason)
+
+    def _isolate(self, sealed: Sealed, suspects: Sequence[int], reason: str) -> None:
+        """Whose record is refused fails alone; the others go again without it."""
+        for task in self._owner.all_tasks():
+            task.moved = True
+        named = {self._ending_of(sealed, index) for index in suspects}
+        others = [ending for i, ending in enumerate(sealed.endings) if i not in named]
+        self._gathered.extendleft(reversed(others))
+        if len(named) == 1:
+            self._owner.refused(sealed.endings[named.pop()].run, reason)
+        else:
+            self._suspects.extend(sealed.endings[i] for i in sorted(named))
+        self._work.set()
+
+    @staticmethod
+    def _ending_of(sealed: Sealed, record_index: int) -> int:
+        """Which ending the record belongs to: the last one that begins at or before it."""
+        low, high = 0, len(sealed.first_record)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if sealed.first_record[middle] <= record_index:
+                low = middle
+            else:
+                high = middle
+        return low

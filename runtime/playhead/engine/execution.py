@@ -1,0 +1,286 @@
+"""From a run that may start to what is committed of it: call the function, judge how it ended, tell it.
+
+    ready ──▶ start ──▶ attempt ──▶ ended ── Complete ──▶ sends + run.succeeded ─┐
+                ▲                     ├───── Fail ──────▶ run.failed + dead letter ├──▶ committer
+                └──── back-off ◀──────┴───── Retry ─────▶ run.retrying ────────────┘
+
+A run that may have killed its worker starts alone, and only after its start is committed (`Alone` in the checkpoint):
+so the next owner knows whom to suspect, and after three such starts the run is a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from playhead.broker.contract import Committed
+from playhead.clock import Clock
+from playhead.engine.attempt import Performer
+from playhead.engine.checkpoint import Alone
+from playhead.engine.committer import Committer, Ending
+from playhead.engine.live import LiveRun, LiveState
+from playhead.engine.task import Task
+from playhead.engine.telling import Narrator, UnfitOutput
+from playhead.errors import Fatal, Poison
+from playhead.io import Logger
+from playhead.job import Job
+from playhead.records import Record
+from playhead.retry import NonRetriableError
+from playhead.run import Complete, Fail, Failure, Retry, verdict
+from playhead.topics import RUN
+
+MAX_STARTS_ALONE = 3
+_FROZEN_RETRY_SECONDS = 0.05
+
+_REFUSED_REMEDY = "Check the settings and ACLs of the topics `run` and `dead-letter`: playhead topics check"
+
+
+class Execution:
+    """The runs of one job that may start, run or wait for another try, in this worker.
+
+    Args:
+        pump_soon: called when there may be room for more.
+        give_up: called with an error after which the worker can't go on.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        performer: Performer,
+        narrator: Narrator,
+        committer: Committer,
+        clock: Clock,
+        rng: random.Random,
+        logger: Logger,
+        pump_soon: Callable[[], None],
+        give_up: Callable[[BaseException], None],
+    ) -> None:
+        self.ready: deque[LiveRun] = deque()
+        self.running = 0
+        self._job = job
+        self._performer = performer
+        self._narrator = narrator
+        self._committer = committer
+        self._clock = clock
+        self._rng = rng
+        self._logger = logger
+        self._pump_soon = pump_soon
+        self._give_up = give_up
+        self._nothing_runs = asyncio.Event()
+
+    # ── from ready to running ────────────────────────────────────────────────────────────────────────────────────────
+
+    def start_ready(self) -> None:
+        """Start what may start, up to the job's concurrency."""
+        waiting: list[LiveRun] = []
+        while self.ready and self.running < self._job.concurrency:
+            run = self.ready.popleft()
+            if run.state is not LiveState.READY:
+                continue  # its task was dropped since
+            if not run.task.careful:
+                self._start(run)
+            elif run.task.alone is None:
+                run.task.alone = run
+                self._begin(run)
+                run.work = asyncio.create_task(self._start_alone(run))
+            else:
+                waiting.append(run)
+        self.ready.extendleft(reversed(waiting))
+
+    def _begin(self, run: LiveRun) -> None:
+        run.to(LiveState.RUNNING)
+        run.started_ms = self._now_ms()
+        run.started_at = self._clock.monotonic()
+        self.running += 1
+
+    def _start(self, run: LiveRun) -> None:
+        self._begin(run)
+        wanted, payload = self._prepare(run)
+        if wanted:
+            run.work = asyncio.create_task(self._attempt(run, payload))
+
+    def _prepare(self, run: LiveRun) -> tuple[bool, Any]:
+        """Decode the payload and ask the filter; what is not wanted or can't be read has ended here."""
+        trigger = self._job.trigger
+        try:
+            run.event.check()
+            payload = trigger.payload_of(run.event)
+        except Poison as error:
+            self._bury_unreadable(run, error)
+            return False, None
+        try:
+            wanted = trigger.accepts(payload) and not self._is_about_itself(run)
+        except Exception as error:  # noqa: BLE001 -- a filter is a user's code: what it raises fails its run
+            failure = NonRetriableError(f"the trigger's filter raised {error!r}")
+            failure.__cause__ = error
+            run.attempt += 1
+            self._ended(run, None, failure)
+            return False, None
+        if not wanted:
+            self._leave(run, LiveState.ENDED)
+            run.task.forget(run)
+            return False, None
+        run.attempt += 1
+        return True, payload
+
+    def _is_about_itself(self, run: LiveRun) -> bool:
+        """A job that listens to `run.*` never runs on its own runs."""
+        if self._job.trigger.entity != RUN:
+            return False
+        told = run.event.payload()
+        return isinstance(told, dict) and told.get("jobId") == self._job.id
+
+    async def _start_alone(self, run: LiveRun) -> None:
+        """Commit that the run starts, then start it; after too many such starts it is a dead letter."""
+        task = run.task
+        before = task.owner.alone
+        starts = before.starts if before is not None and before.offset == run.offset else 0
+        if starts >= MAX_STARTS_ALONE:
+            run.attempt = starts
+            killed = f"its worker died {starts} times while it ran alone"
+            self._fail(run, Failure(type="playhead.errors.KilledItsWorker", message=killed), 0.0)
+            return
+        task.owner = replace(task.owner, alone=Alone(run.offset, starts + 1))
+        while not isinstance(await self._committer.commit_tasks([task]), Committed):
+            # Not while the group moves on. If that takes the task away, the run is dropped, and cancelled here.
+            await self._clock.sleep(_FROZEN_RETRY_SECONDS)
+        wanted, payload = self._prepare(run)
+        if wanted:
+            await self._attempt(run, payload)
+
+    async def _attempt(self, run: LiveRun, payload: Any) -> None:
+        output: Any = None
+        error: BaseException | None = None
+        try:
+            output = await self._performer.perform(run, payload)
+        except asyncio.CancelledError as cancelled:
+            if run.state is LiveState.DROPPED:
+                raise
+            error = cancelled  # the function's own doing
+        except (Exception, SystemExit) as raised:  # noqa: BLE001 -- whatever a user's code raises is its attempt's end
+            error = raised
+        if run.state is not LiveState.DROPPED:
+            self._ended(run, output, error)
+
+    # ── from running to the commit ───────────────────────────────────────────────────────────────────────────────────
+
+    def _ended(self, run: LiveRun, output: Any, error: BaseException | None) -> None:
+        """An attempt has ended: tell it, and go on as the verdict says."""
+        run.work = None
+        duration_ms = round((self._clock.monotonic() - run.started_at) * 1000, 3)
+        told: Record | None = None
+        if error is None:
+            try:
+                told = self._narrator.succeeded(run, output, duration_ms)
+            except UnfitOutput as unfit:
+                error = NonRetriableError(str(unfit))
+        match verdict(error, run.attempt, self._job.retry, self._rng.random()):
+            case Complete():
+                assert told is not None
+                self._finish(run, [*self._narrator.sends(run), told])
+            case Retry(delay_seconds):
+                assert error is not None
+                self._retry(run, error, duration_ms, delay_seconds)
+            case Fail():
+                assert error is not None
+                self._fail(run, Failure.of(error), duration_ms)
+
+    def _retry(self, run: LiveRun, error: BaseException, duration_ms: float, delay_seconds: float) -> None:
+        due_ms = self._now_ms() + int(delay_seconds * 1000)
+        self._logger.warning("attempt failed", run_id=run.id, attempt=run.attempt, error=repr(error))
+        told = self._narrator.retrying(run, Failure.of(error), duration_ms, due_ms)
+        self._leave(run, LiveState.BACKOFF)
+        self._committer.add(Ending(run, [told], final=False))
+        run.work = asyncio.create_task(self._back_off(run, delay_seconds))
+
+    async def _back_off(self, run: LiveRun, delay_seconds: float) -> None:
+        await self._clock.sleep(delay_seconds)
+        run.work = None
+        run.to(LiveState.READY)
+        self.ready.append(run)
+        self._pump_soon()
+
+    def _fail(self, run: LiveRun, failure: Failure, duration_ms: float) -> None:
+        reason = f"{failure.type}: {failure.message}"
+        self._logger.error("run failed", run_id=run.id, event_id=run.event.id, attempts=run.attempt, error=reason)
+        dead = self._narrator.dead_letter(run, reason, failure)
+        self._finish(run, [self._narrator.failed(run, failure, duration_ms), dead])
+
+    def _bury_unreadable(self, run: LiveRun, error: Poison) -> None:
+        record = run.record
+        self._logger.error(
+            "a record can't be read; it goes to the dead letters",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=error.message,
+        )
+        self._finish(run, [self._narrator.dead_letter(run, error.message, None)])
+
+    def _finish(self, run: LiveRun, records: Sequence[Record]) -> None:
+        self._leave(run, LiveState.ENDED)
+        self._committer.add(Ending(run, records, final=True))
+
+    def _leave(self, run: LiveRun, state: LiveState) -> None:
+        """The function does not run any more. Only a run that has ended lets the next of its key start."""
+        run.work = None
+        run.to(state)
+        self.running -= 1
+        task = run.task
+        if task.alone is run:
+            task.alone = None
+            task.owner = replace(task.owner, alone=None)
+        if state is LiveState.ENDED:
+            task.leave_lane(run, self.ready)
+        self._pump_soon()
+        if self.running == 0:
+            self._nothing_runs.set()
+
+    def refused(self, run: LiveRun, reason: str) -> None:
+        """The broker refuses a record of this run: the run fails, without what it wrote."""
+        if run.refused:
+            error = Fatal(f"the broker refuses what tells of run {run.id}: {reason}.", remedy=_REFUSED_REMEDY)
+            self._give_up(error)
+            return
+        run.refused = True
+        failure = Failure(type="playhead.errors.Refused", message=f"the broker refused what the run wrote: {reason}")
+        self._logger.error("run failed: its commit was refused", run_id=run.id, reason=reason)
+        if run.state is LiveState.BACKOFF:
+            if run.work is not None:
+                run.work.cancel()
+                run.work = None
+            run.to(LiveState.ENDED)
+            run.task.leave_lane(run, self.ready)
+        told = self._narrator.failed(run, failure, 0.0)
+        self._committer.add(Ending(run, [told, self._narrator.dead_letter(run, failure.message, failure)], final=True))
+
+    # ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def drop(self, task: Task) -> None:
+        """The task is not this worker's any more: stop its runs."""
+        self.running -= sum(run.state is LiveState.RUNNING for run in task.live_runs)
+        task.drop()
+        if self.running == 0:
+            self._nothing_runs.set()
+
+    async def finish(self, grace_seconds: float) -> None:
+        """Wait until nothing runs, at most for the grace period."""
+        self._nothing_runs.clear()
+        if self.running == 0:
+            return
+        self._logger.info("finishing what runs", runs=self.running, grace_seconds=grace_seconds)
+        timer = asyncio.create_task(self._clock.sleep(grace_seconds))
+        nothing = asyncio.create_task(self._nothing_runs.wait())
+        await asyncio.wait([timer, nothing], return_when=asyncio.FIRST_COMPLETED)
+        timer.cancel()
+        nothing.cancel()
+        await asyncio.gather(timer, nothing, return_exceptions=True)
+        if self.running:
+            self._logger.warning("the grace period is over; these runs start again elsewhere", runs=self.running)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)

@@ -1,0 +1,106 @@
+"""A run while it lives in memory: from the record that triggers it to the records that tell how it ended.
+
+                 ┌──────────── key held by another ────────────┐
+                 ▼                                             │
+    (admitted) QUEUED ──▶ READY ──▶ RUNNING ──▶ ENDED ──▶ (committed)
+                            ▲          │
+                            └ BACKOFF ◀┘ attempt failed, another follows
+
+Only `LiveRun.to` moves a run along these arrows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+from playhead.events import Cause, Event, OutgoingEvent
+from playhead.ids import run_id
+from playhead.records import StoredRecord
+
+if TYPE_CHECKING:
+    from playhead.engine.task import Task
+
+
+class LiveState(Enum):
+    QUEUED = auto()
+    READY = auto()
+    RUNNING = auto()
+    BACKOFF = auto()
+    ENDED = auto()
+    DROPPED = auto()
+
+
+_NEXT: Mapping[LiveState, frozenset[LiveState]] = {
+    LiveState.QUEUED: frozenset({LiveState.READY, LiveState.DROPPED}),
+    LiveState.READY: frozenset({LiveState.RUNNING, LiveState.ENDED, LiveState.DROPPED}),
+    LiveState.RUNNING: frozenset({LiveState.BACKOFF, LiveState.ENDED, LiveState.DROPPED}),
+    LiveState.BACKOFF: frozenset({LiveState.READY, LiveState.ENDED, LiveState.DROPPED}),
+    LiveState.ENDED: frozenset({LiveState.DROPPED}),
+    LiveState.DROPPED: frozenset(),
+}
+
+
+class LiveRun:
+    """One run in memory. Its task owns it; what the task does not own any more is DROPPED, and no one hears of it."""
+
+    __slots__ = (
+        "_cause",
+        "_id",
+        "attempt",
+        "event",
+        "logs",
+        "offset",
+        "record",
+        "refused",
+        "sends",
+        "started_at",
+        "started_ms",
+        "state",
+        "task",
+        "work",
+    )
+
+    def __init__(self, task: Task, record: StoredRecord, event: Event) -> None:
+        self.task = task
+        self.record = record
+        self.event = event
+        self.offset = record.offset
+        self.attempt = 0
+        self.state = LiveState.QUEUED
+        self.work: asyncio.Task[None] | None = None
+        self.sends: list[tuple[OutgoingEvent, str, int]] = []
+        self.logs: list[dict[str, Any]] = []
+        self.refused = False
+        self.started_ms = 0
+        self.started_at = 0.0
+        self._id = ""
+        self._cause: Cause | None = None
+
+    def to(self, state: LiveState) -> None:
+        """Move on; an arrow that is not in the drawing is a mistake in the engine."""
+        if state not in _NEXT[self.state]:
+            raise AssertionError(f"run {self.id}: {self.state.name} -> {state.name}")
+        self.state = state
+
+    @property
+    def id(self) -> str:
+        if not self._id:
+            self._id = run_id(self.task.job_id, self.event.id, self.task.number)
+        return self._id
+
+    @property
+    def cause(self) -> Cause:
+        """What the events that this run sends, and the records about it, say of their origin."""
+        if self._cause is None:
+            event = self.event
+            self._cause = Cause(event.id, event.correlation_id, event.depth + 1, self.id, event.traceparent)
+        return self._cause
+
+    def drop(self) -> None:
+        """The task is gone: stop the function, and forget the run."""
+        self.to(LiveState.DROPPED)
+        if self.work is not None:
+            self.work.cancel()

@@ -1,0 +1,243 @@
+"""A task: partition p of each topic that a job reads, with the runs that it has going.
+
+What was fetched waits in the task's buffer. `admit` takes it from there, in order: a record of another name is finished
+as it is seen, from its headers alone; the others become runs, one key after the other, up to the window.
+
+    buffer ──▶ admit ──▶ skipped         (another name, a repeated id, finished before a takeover)
+                  └────▶ run ──▶ lane of its key ──▶ ready
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from playhead.broker.contract import Mark
+from playhead.engine.checkpoint import WINDOW_OFFSETS, Ownership, encode, next_offset
+from playhead.engine.dedupe import RecentIds
+from playhead.engine.live import LiveRun, LiveState
+from playhead.events import Event
+from playhead.job import Job
+from playhead.records import Partition, StoredRecord
+from playhead.serde import CE_TYPE
+
+HELD_BYTES_LIMIT = 32 * 1024 * 1024
+"""The values of a task's live runs and of its buffer; beyond it the task admits, and fetches, no more."""
+BUFFER_HIGH_RECORDS = 2_000
+BUFFER_LOW_RECORDS = 500
+
+
+class Progress:
+    """How far one partition is: `position` is the next offset to admit, `live` the runs below it, in offset order."""
+
+    __slots__ = (
+        "buffer",
+        "buffered_bytes",
+        "fetched_to",
+        "finished",
+        "live",
+        "paused",
+        "position",
+        "recent",
+        "recent_known",
+    )
+
+    def __init__(self, position: int, finished: Sequence[range], recent: RecentIds) -> None:
+        self.position = position
+        self.fetched_to = position
+        self.finished = deque(finished)
+        self.live: dict[int, LiveRun] = {}
+        self.buffer: deque[StoredRecord] = deque()
+        self.buffered_bytes = 0
+        self.paused = True
+        self.recent = recent
+        self.recent_known = False
+        """Whether `recent` holds what came before the takeover. Read only once a chosen or foreign id turns up."""
+
+    def finished_before(self, offset: int) -> bool:
+        """Whether an owner before this one finished the offset. Asked in ascending order."""
+        while self.finished and self.finished[0].stop <= offset:
+            self.finished.popleft()
+        return bool(self.finished) and offset in self.finished[0]
+
+    def mark(self, owner: Ownership, ending: frozenset[int] | set[int]) -> Mark:
+        """The checkpoint as it will be when the runs at `ending` are committed."""
+        unfinished = [offset for offset in self.live if offset not in ending]
+        position = max(self.position, self.finished[-1].stop) if self.finished else self.position
+        if self.finished:
+            unfinished += self._not_yet_admitted(position)
+        return Mark(next_offset(position, unfinished), encode(owner, position, unfinished))
+
+    def _not_yet_admitted(self, end: int) -> Iterable[int]:
+        """Offsets from the position on that no owner has finished: between the ranges of the owner before."""
+        at = self.position
+        for done in self.finished:
+            yield from range(at, max(at, done.start))
+            at = max(at, done.stop)
+        yield from range(at, end)
+
+
+class Task:
+    """One task of one job, in the hands of this worker. See the module's drawing."""
+
+    def __init__(self, job: Job, number: int, owner: Ownership, name: bytes, now_ms: Callable[[], int]) -> None:
+        self.job = job
+        self.job_id = job.id
+        self.number = number
+        self.owner = owner
+        self.progress: dict[Partition, Progress] = {}
+        self.alive = True
+        self.moved = False
+        """Whether the checkpoint has moved since it was last sealed."""
+        self.alone: LiveRun | None = None
+        """The one run that may run while the task is careful."""
+        self._unproven = job.concurrency if owner.crashes else 0
+        self._name = name
+        self._now_ms = now_ms
+        self._lanes: dict[bytes, deque[LiveRun]] = {}
+        self._held_bytes = 0
+
+    @property
+    def careful(self) -> bool:
+        """Whether runs start one by one. One crash may have come from outside; after a second in a row, what was going
+        on then is suspected: as many runs as could be running at once."""
+        return self._unproven > 0 and self.owner.crashes > 1
+
+    @property
+    def live_runs(self) -> Iterable[LiveRun]:
+        return (run for progress in self.progress.values() for run in progress.live.values())
+
+    # ── admitting ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def take(self, partition: Partition, records: Sequence[StoredRecord]) -> None:
+        """Keep what was fetched until it is admitted."""
+        progress = self.progress[partition]
+        if records[0].offset < progress.fetched_to:  # fetched before and after a rebalance
+            records = [record for record in records if record.offset >= progress.fetched_to]
+            if not records:
+                return
+        progress.fetched_to = records[-1].offset + 1
+        progress.buffer.extend(records)
+        progress.buffered_bytes += sum(len(record.value or b"") for record in records)
+
+    def fetched_to(self, partition: Partition) -> int:
+        """The next offset to fetch."""
+        return self.progress[partition].fetched_to
+
+    def admit(self, ready: deque[LiveRun]) -> Progress | None:
+        """Admit what the buffers hold, as far as the limits go, and add to `ready` what may start.
+
+        Returns:
+            A partition whose recent ids have to be read before it can go on, if any.
+        """
+        for progress in self.progress.values():
+            if progress.buffer and not self._admit(progress, ready):
+                return progress
+        return None
+
+    def _admit(self, progress: Progress, ready: deque[LiveRun]) -> bool:
+        """False where the next record's id can't be judged before the recent ids are known."""
+        buffer, live, name = progress.buffer, progress.live, self._name
+        first = next(iter(live), None)
+        while buffer and self._held_bytes <= HELD_BYTES_LIMIT:
+            record = buffer[0]
+            offset = record.offset
+            if first is not None and offset >= first + WINDOW_OFFSETS:
+                break
+            headers = record.headers
+            # In nearly all cases the first header tells that a record is not for this job.
+            if not headers or headers[0][0] != CE_TYPE or headers[0][1] == name:
+                by_name = dict(headers)
+                # A record without a type is no CloudEvent; its run ends as a dead letter when it starts.
+                if by_name.get(CE_TYPE, name) == name:
+                    event = Event(record, by_name)
+                    remembered = bool(event.id) and not event.minted
+                    if remembered and not progress.recent_known:
+                        return False
+                    if self._is_new(progress, event, remembered):
+                        run = LiveRun(self, record, event)
+                        live[offset] = run
+                        if first is None:
+                            first = offset
+                        self._held_bytes += len(record.value or b"")
+                        self._enter_lane(run, ready)
+            self._forget_buffered(progress)
+        return True
+
+    def _is_new(self, progress: Progress, event: Event, remembered: bool) -> bool:
+        """Whether the event starts a run: its id is no repetition, and no owner before this one finished it."""
+        record = event.record
+        repeated = remembered and not progress.recent.add(event.id, min(record.timestamp, self._now_ms()))
+        return not progress.finished_before(record.offset) and not repeated
+
+    def _forget_buffered(self, progress: Progress) -> None:
+        record = progress.buffer.popleft()
+        progress.buffered_bytes -= len(record.value or b"")
+        progress.position = record.offset + 1
+        self.moved = True
+
+    def wants_pause(self, progress: Progress) -> bool | None:
+        """Whether fetching should pause (True), go on (False), or stay as it is (None)."""
+        if len(progress.buffer) > BUFFER_HIGH_RECORDS or progress.buffered_bytes > HELD_BYTES_LIMIT:
+            return True
+        if len(progress.buffer) < BUFFER_LOW_RECORDS and progress.buffered_bytes < HELD_BYTES_LIMIT // 2:
+            return False
+        return None
+
+    # ── order ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _enter_lane(self, run: LiveRun, ready: deque[LiveRun]) -> None:
+        """A key is held from its run's start until it ends; what comes behind it waits."""
+        key = run.record.key
+        if key is not None and self.job.order == "key":
+            lane = self._lanes.get(key)
+            if lane is not None:
+                lane.append(run)
+                return
+            self._lanes[key] = deque()
+        run.to(LiveState.READY)
+        ready.append(run)
+
+    def leave_lane(self, run: LiveRun, ready: deque[LiveRun]) -> None:
+        """The run has ended: the next of its key may start."""
+        key = run.record.key
+        if key is None or self.job.order != "key":
+            return
+        lane = self._lanes[key]
+        if lane:
+            follower = lane.popleft()
+            follower.to(LiveState.READY)
+            ready.append(follower)
+        else:
+            del self._lanes[key]
+
+    # ── committing ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def marks(self, ending: dict[Partition, set[int]]) -> dict[Partition, Mark]:
+        """The checkpoints of all of the task's partitions, as they will be when the runs at `ending` are committed."""
+        none: frozenset[int] = frozenset()
+        return {
+            partition: progress.mark(self.owner, ending.get(partition, none))
+            for partition, progress in self.progress.items()
+        }
+
+    def forget(self, run: LiveRun) -> None:
+        """The run's end is in the log, or it never was one: its offset is finished."""
+        self.moved = True
+        progress = self.progress[Partition(run.record.topic, self.number)]
+        del progress.live[run.offset]
+        self._held_bytes -= len(run.record.value or b"")
+        if self._unproven:
+            self._unproven -= 1
+            if self._unproven == 0 or not (progress.live or progress.buffer):
+                self._unproven = 0
+                self.owner = replace(self.owner, crashes=0)
+
+    def drop(self) -> None:
+        """The task is another's now: stop its runs, and forget them."""
+        self.alive = False
+        for run in list(self.live_runs):
+            run.drop()
+        self.progress.clear()
+        self._lanes.clear()
