@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 from playhead.broker.contract import Appended, Broker
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.config import Settings
-from playhead.errors import InvalidInput, InvalidJob, PlayheadError
+from playhead.errors import BrokerUnavailable, InvalidInput, InvalidJob, PlayheadError
 from playhead.events import OutgoingEvent, TypedEvent, outgoing
 from playhead.job import EventTrigger, Job, Start
 from playhead.retry import RetryPolicy
@@ -63,7 +63,7 @@ class Client:
         self._given_broker = broker
         self._broker: Broker | None = None
         self._clock = clock
-        self._starting: asyncio.Lock | None = None
+        self._connecting: asyncio.Task[Broker] | None = None
 
     @property
     def settings(self) -> Settings:
@@ -104,20 +104,23 @@ class Client:
     async def _connected(self) -> Broker:
         if self._broker is not None:
             return self._broker
-        if self._starting is None:
-            self._starting = asyncio.Lock()
-        async with self._starting:
-            if self._broker is None:
-                broker = self._given_broker
-                if broker is None:
-                    # Imported here: a program that only declares jobs or types needs no Kafka client.
-                    from playhead.broker.kafka import KafkaBroker
+        # One attempt for all who wait: with one of its own, each would wait for those of all before it.
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect(), name=f"connect {self.id}")
+        await asyncio.wait({self._connecting})
+        return self._connecting.result()
 
-                    broker = KafkaBroker(self.settings)
-                    await broker.start()
-                self._broker = broker
-                _open_clients.setdefault(asyncio.get_running_loop(), []).append(self)
-            return self._broker
+    async def _connect(self) -> Broker:
+        broker = self._given_broker
+        if broker is None:
+            # Imported here: a program that only declares jobs or types needs no Kafka client.
+            from playhead.broker.kafka import KafkaBroker
+
+            broker = KafkaBroker(self.settings)
+            await broker.start()
+        self._broker = broker
+        _open_clients.setdefault(asyncio.get_running_loop(), []).append(self)
+        return broker
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -170,13 +173,20 @@ class Client:
         results: list[SentEvent | PlayheadError] = []
         records, places = [], []
         now_ms = int(self._clock.time() * 1000)
+        away: BrokerUnavailable | None = None
         for event in events:
             if isinstance(event, PlayheadError):
                 results.append(event)
                 continue
+            if away is not None:  # the batch waits for the broker once, not each of its events
+                results.append(away)
+                continue
             try:
                 broker = await self._connected()
                 topic = await fitting_topic(broker, self.settings.topic_prefix, event)
+            except BrokerUnavailable as error:
+                results.append(away := error)
+                continue
             except PlayheadError as error:
                 results.append(error)
                 continue

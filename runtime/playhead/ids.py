@@ -10,32 +10,34 @@ from hashlib import blake2b
 class EventIds:
     """Makes UUIDv7 ids that increase strictly within one process.
 
-    48 bits of milliseconds, then a 12-bit counter within the millisecond (RFC 9562, section 6.2, method 1), then 62
-    random bits. When the counter overflows, or the clock goes back, the millisecond is counted on.
+    48 bits of milliseconds, then a 12-bit counter within the millisecond (RFC 9562, section 6.2, method 1), then 60
+    random bits. When the counter overflows, or the clock goes back, the millisecond is counted on. Built as text, the
+    part that stays the same within a millisecond only once: there is one for every record.
     """
 
-    __slots__ = ("_counter", "_millis", "_pool")
+    __slots__ = ("_at", "_counter", "_millis", "_pool", "_prefix")
 
     def __init__(self) -> None:
         self._millis = 0
         self._counter = 0
-        self._pool = b""
+        self._prefix = ""
+        self._pool = ""
+        self._at = 0
 
     def __call__(self) -> str:
         millis = time.time_ns() // 1_000_000
-        if millis > self._millis:
-            self._millis, self._counter = millis, 0
-        elif self._counter < 0xFFF:
-            self._counter += 1
-        else:
-            self._millis, self._counter = self._millis + 1, 0
-        pool = self._pool
-        if not pool:
-            pool = os.urandom(4096)
-        self._pool = pool[8:]
-        tail = 0x8000_0000_0000_0000 | int.from_bytes(pool[:8], "big") & 0x3FFF_FFFF_FFFF_FFFF
-        digits = f"{self._millis << 80 | 0x7000 << 64 | self._counter << 64 | tail:032x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        if millis > self._millis or self._counter == 0xFFF:
+            self._millis = max(millis, self._millis + 1)
+            self._counter = -1
+            digits = f"{self._millis:012x}"
+            self._prefix = f"{digits[:8]}-{digits[8:]}-7"
+        self._counter += 1
+        at = self._at
+        if at >= len(self._pool):
+            self._pool, at = os.urandom(15 * 512).hex(), 0
+        self._at = at + 15
+        random = self._pool[at : at + 15]
+        return f"{self._prefix}{self._counter:03x}-8{random[:3]}-{random[3:]}"
 
 
 new_event_id = EventIds()

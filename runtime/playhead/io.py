@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from playhead.events import Event, TypedEvent, outgoing
 from playhead.sending import RunSends, SentEvent
@@ -14,8 +13,7 @@ Logger = Any
 """A structlog bound logger: structlog's own type has no attributes that a checker could know."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunInfo:
+class RunInfo(NamedTuple):
     """The run, as its function may see it.
 
     `id` is the same each time this job works on this event: use it as the idempotency key of effects outside Kafka.

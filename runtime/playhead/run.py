@@ -51,11 +51,6 @@ NEXT_STATES: Mapping[RunState | None, frozenset[RunState]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Complete:
-    """The run succeeded."""
-
-
-@dataclass(frozen=True, slots=True)
 class Retry:
     """The run is tried again after `delay_seconds`."""
 
@@ -67,17 +62,15 @@ class Fail:
     """The run will not be tried again."""
 
 
-Verdict: TypeAlias = Complete | Retry | Fail
+Verdict: TypeAlias = Retry | Fail
 
 
-def verdict(error: BaseException | None, attempt: int, policy: RetryPolicy, random: float) -> Verdict:
-    """What follows attempt number `attempt` (from 1), which ended with `error` or, where that is None, well.
+def verdict(error: BaseException, attempt: int, policy: RetryPolicy, random: float) -> Verdict:
+    """What follows attempt number `attempt` (from 1), which ended with `error`.
 
     Args:
         random: a number from 0 up to 1, for the jitter.
     """
-    if error is None:
-        return Complete()
     if isinstance(error, NonRetriableError | Poison) or (isinstance(error, PlayheadError) and not error.retriable):
         return Fail()
     delay = policy.delay_seconds(attempt, random)

@@ -261,7 +261,13 @@ class Membership(Protocol):
 
 
 class Broker(Protocol):
-    """A log, its topics and its groups."""
+    """A log, its topics and its groups.
+
+    `on_blocked` is called, from a thread, about once a second while the event loop does not turn, with how long that
+    has been so, in seconds.
+    """
+
+    on_blocked: Callable[[float], None] | None
 
     async def start(self) -> None:
         """Connect and check the broker.

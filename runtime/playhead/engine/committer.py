@@ -202,7 +202,8 @@ class Committer:
             if ending.run.state is LiveState.DROPPED:
                 continue
             taken.append(ending)
-            size_bytes += sum(len(record.value or b"") for record in ending.records)
+            for record in ending.records:
+                size_bytes += len(record.value or b"")
         return taken
 
     def _settle(self, sealed: Sealed, outcome: Outcome) -> None:

@@ -114,7 +114,7 @@ class JobConsumer:
     @property
     def running(self) -> int:
         """How many functions run."""
-        return self._execution.running
+        return self._execution.running if hasattr(self, "_execution") else 0  # none before it has joined
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -30,7 +30,7 @@ from playhead.io import Logger
 from playhead.job import Job
 from playhead.records import Record
 from playhead.retry import NonRetriableError
-from playhead.run import Complete, Fail, Failure, Retry, verdict
+from playhead.run import Fail, Failure, Retry, verdict
 from playhead.topics import RUN
 
 MAX_STARTS_ALONE = 3
@@ -172,21 +172,16 @@ class Execution:
         """An attempt has ended: tell it, and go on as the verdict says."""
         run.work = None
         duration_ms = round((self._clock.monotonic() - run.started_at) * 1000, 3)
-        told: Record | None = None
         if error is None:
             try:
-                told = self._narrator.succeeded(run, output, duration_ms)
+                self._finish(run, [*self._narrator.sends(run), self._narrator.succeeded(run, output, duration_ms)])
+                return
             except UnfitOutput as unfit:
                 error = NonRetriableError(str(unfit))
         match verdict(error, run.attempt, self._job.retry, self._rng.random()):
-            case Complete():
-                assert told is not None
-                self._finish(run, [*self._narrator.sends(run), told])
             case Retry(delay_seconds):
-                assert error is not None
                 self._retry(run, error, duration_ms, delay_seconds)
             case Fail():
-                assert error is not None
                 self._fail(run, Failure.of(error), duration_ms)
 
     def _retry(self, run: LiveRun, error: BaseException, duration_ms: float, delay_seconds: float) -> None:

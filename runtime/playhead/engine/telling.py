@@ -103,17 +103,14 @@ class Narrator:
             "attempts": run.attempt,
             "error": failure.model_dump(by_alias=True) if failure else None,
         }
-        return Record(
-            topic.name,
-            run.task.number % topic.partitions,
-            run.id.encode(),
-            orjson.dumps(told),
-            self._headers(run, b"dead-letter.created"),
-            self.now_ms(),
-        )
+        now_ms, partition = self.now_ms(), run.task.number % topic.partitions
+        headers = self._headers(run, b"dead-letter.created", now_ms)
+        return Record(topic.name, partition, run.id.encode(), orjson.dumps(told), headers, now_ms)
 
     def sends(self, run: LiveRun) -> list[Record]:
         """What the run sent, in its order."""
+        if not run.sends:
+            return []
         now_ms, source = self.now_ms(), self.source.decode()
         return [event.to_record(topic, partitions, source, now_ms, run.cause) for event, topic, partitions in run.sends]
 
@@ -134,23 +131,25 @@ class Narrator:
         }
 
     def _record(self, run: LiveRun, name: bytes, value: bytes) -> Record:
-        topic = self.run_topic
+        topic, now_ms = self.run_topic, self.now_ms()
         partition = run.task.number % topic.partitions
-        return Record(topic.name, partition, run.id.encode(), value, self._headers(run, name), self.now_ms())
+        return Record(topic.name, partition, run.id.encode(), value, self._headers(run, name, now_ms), now_ms)
 
-    def _headers(self, run: LiveRun, name: bytes) -> Headers:
+    def _headers(self, run: LiveRun, name: bytes, now_ms: int) -> Headers:
         event = run.event
+        event_id = event.header(CE_ID) or b""
+        depth = b"%d" % (event.depth + 1) if event.header(DEPTH) else b"1"
         return [
             (CE_TYPE, name),
             (CE_ID, new_event_id().encode()),
             SPEC_VERSION_HEADER,
             (CE_SOURCE, self.source),
-            (CE_TIME, rfc3339(self.now_ms()).encode()),
+            (CE_TIME, rfc3339(now_ms).encode()),
             JSON_HEADER,
             MINTED_HEADER,
-            (CAUSATION, event.id.encode()),
-            (CORRELATION, event.correlation_id.encode()),
-            (DEPTH, b"%d" % (event.depth + 1)),
+            (CAUSATION, event_id),
+            (CORRELATION, event.header(CORRELATION) or event_id),
+            (DEPTH, depth),
         ]
 
 

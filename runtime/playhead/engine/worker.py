@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -13,6 +14,8 @@ from playhead.broker.contract import Broker
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.config import Settings
 from playhead.engine.consumer import JobConsumer, Phase
+from playhead.engine.live import LiveRun
+from playhead.engine.watchdog import Watchdog
 from playhead.errors import NoJobs
 from playhead.job import Job
 
@@ -67,6 +70,9 @@ class Worker:
             for c in self.consumers
         }
 
+    def _live_runs(self) -> Iterable[LiveRun]:
+        return (run for c in self.consumers for task in list(c.tasks.values()) for run in list(task.live_runs))
+
     def stop(self) -> None:
         """Finish what runs, commit, leave the groups. `run` returns afterwards."""
         self._stopping.set()
@@ -84,9 +90,11 @@ class Worker:
             asyncio.create_task(c.run(self._stopping, self._grace_seconds), name=f"job:{c.job.id}")
             for c in self.consumers
         ]
+        self._broker.on_blocked = Watchdog(threading.get_ident(), self._live_runs, self._logger).blocked
         try:
             await asyncio.wait(hosted, return_when=asyncio.FIRST_EXCEPTION)
         finally:
+            self._broker.on_blocked = None
             self._stopping.set()
             results = await asyncio.gather(*hosted, return_exceptions=True)
         for result in results:
