@@ -1,0 +1,6 @@
+"""The broker contract on Apache Kafka. The only place that imports aiokafka."""
+
+from playhead.broker.kafka.broker import KafkaBroker
+from playhead.broker.kafka.membership import GroupTimings
+
+__all__ = ["GroupTimings", "KafkaBroker"]

@@ -1,0 +1,378 @@
+"""One member of one group: aiokafka's consumer, with the epoch captured once, and a transaction writer.
+
+    ABSENT ──assignment──▶ MEMBER(epoch) ──rebalance──▶ REVOKING(epoch) ──▶ ABSENT ──▶ …
+                             │ commits with this epoch      │ the commit in flight ends
+                             │ fenced: rejoin ──────────────┘
+                             └──leave──▶ REVOKING ──▶ LEFT
+
+A member that was thrown out comes back as another member, with another writer: the name of its old one is freed by
+whoever took its tasks over, for good.
+
+aiokafka resets a thrown-out member's generation and id to (-1, ""), which the broker *accepts* in a commit; so they are
+read once, inside `on_assignment`, and compared before anything is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import errors as kafka_errors
+from aiokafka.protocol.group import LeaveGroupRequest
+
+from playhead.broker.contract import (
+    METADATA_LIMIT_BYTES,
+    Commit,
+    Epoch,
+    Fenced,
+    Mark,
+    Outcome,
+    Ownership,
+    Partition,
+    StoredRecord,
+)
+from playhead.broker.kafka.assignor import Claim, TaskAssignor
+from playhead.broker.kafka.link import GROUP, Link, LostError, Patience
+from playhead.broker.kafka.offsets import Offsets
+from playhead.broker.kafka.writer import TransactionWriter
+from playhead.clock import Clock
+from playhead.errors import BrokerUnavailable, CheckpointLost, InvalidInput, NotAuthorized, PlayheadError
+from playhead.errors import Fenced as FencedError
+
+logger = logging.getLogger(__name__)
+
+_FOR_EVER_MS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTimings:
+    """The times of a group. The broker bounds the session from below (`group.min.session.timeout.ms`, 6 s)."""
+
+    session_ms: int = 10_000
+    heartbeat_ms: int = 2_000
+    rebalance_ms: int = 20_000
+    fetch_wait_ms: int = 200
+    """How long a fetch stays at the broker without data: a partition resumed meanwhile waits for it."""
+    fetch_partition_bytes: int = 1_048_576
+    poll_ms: int = 500
+    """How long `fetch` waits for records before it answers none."""
+
+
+def new_writer_name() -> str:
+    """A name that no other membership has: 64 random bits."""
+    return secrets.token_hex(8)
+
+
+def consumer_options(timings: GroupTimings) -> dict[str, Any]:
+    """What a member's consumer is built with, besides the connection's options."""
+    return {
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "isolation_level": "read_committed",
+        "session_timeout_ms": timings.session_ms,
+        "heartbeat_interval_ms": timings.heartbeat_ms,
+        "rebalance_timeout_ms": timings.rebalance_ms,
+        "max_poll_interval_ms": _FOR_EVER_MS,  # the engine may pause everything for long; the watchdog sees what blocks
+        "fetch_max_wait_ms": timings.fetch_wait_ms,
+        "max_partition_fetch_bytes": timings.fetch_partition_bytes,
+        "retry_backoff_ms": 50,
+    }
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """aiokafka's callbacks, handed on."""
+
+    def __init__(self, member: KafkaMembership) -> None:
+        self._member = member
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        await self._member.revoke()
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        self._member.announce()
+
+
+class KafkaMembership:
+    """See `playhead.broker.contract.Membership`."""
+
+    def __init__(
+        self,
+        link: Link,
+        offsets: Offsets,
+        new_writer: Callable[[], TransactionWriter],
+        ownership: Ownership,
+        clock: Clock,
+        *,
+        group: str,
+        timings: GroupTimings,
+        on_left: Callable[[KafkaMembership], None],
+    ) -> None:
+        self.group = group
+        self.last_heartbeat = time.monotonic()
+        self._link = link
+        self._offsets = offsets
+        self._new_writer = new_writer
+        self._writer = new_writer()
+        self._spent: set[asyncio.Task[None]] = set()  # writers that abort what they had open
+        self._ownership = ownership
+        self._clock = clock
+        self._timings = timings
+        self._consumer: Any = None
+        self._epoch: Epoch | None = None
+        self._last: Epoch | None = None
+        self._revoking: asyncio.Task[None] | None = None
+        self._assigned = asyncio.Event()
+        self._unsought: dict[Partition, bool] = {}  # assigned, not sought yet: whether it is to run as soon as it is
+        self._committing = False
+        self._writer_fenced = False
+        self._fenced: Epoch | None = None
+        self._left = False
+        self._on_left = on_left
+
+    @property
+    def writer(self) -> str:
+        return self._writer.name
+
+    @property
+    def session_seconds(self) -> float:
+        return self._timings.session_ms / 1000
+
+    @property
+    def epoch(self) -> Epoch | None:
+        """What this member was given in the generation that is going on; None between two."""
+        return self._epoch
+
+    async def start(self, topics: Sequence[str], options: dict[str, Any]) -> None:
+        """Begin to join; the assignment arrives later, through `Ownership.assigned`.
+
+        Raises:
+            NotAuthorized, BrokerUnavailable.
+        """
+        assignor = TaskAssignor(self._claim, self._capture)
+        self._consumer = AIOKafkaConsumer(
+            group_id=self.group,
+            partition_assignment_strategy=[assignor],
+            **options,
+            **consumer_options(self._timings),
+        )
+        try:
+            await self._link.coordinator(GROUP, self.group, Patience(self._clock, 10.0))
+            await asyncio.gather(self._writer.open(), self._consumer.start())
+        except kafka_errors.KafkaError as error:
+            await self._consumer.stop()
+            raise BrokerUnavailable(f"joining group {self.group!r}: {error}.") from error
+        except BaseException:
+            await self._consumer.stop()
+            raise
+        self._watch_heartbeats()
+        # Only now: a consumer that starts with topics waits in `start` for its first assignment, however long.
+        self._consumer.subscribe(list(topics), listener=_Listener(self))
+
+    def _watch_heartbeats(self) -> None:
+        """aiokafka does not tell when a heartbeat was answered; its coordinator asks this method for it."""
+        coordinator = self._consumer._coordinator
+        heartbeat = coordinator._do_heartbeat
+
+        async def watched() -> bool:
+            sent = time.monotonic()
+            answered: bool = await heartbeat()
+            if answered:
+                self.beat(sent)
+            return answered
+
+        coordinator._do_heartbeat = watched
+
+    def beat(self, sent: float) -> None:
+        """A heartbeat sent at this moment was answered."""
+        self.last_heartbeat = max(self.last_heartbeat, sent)
+
+    # From the group
+
+    def _claim(self) -> Claim:
+        """What this member says of itself when it joins."""
+        last = self._last
+        if last is None:
+            return Claim(self.writer)
+        if self._writer_fenced or self._consumer._coordinator.member_id != last.member_id:
+            self._replace_writer()
+        return Claim(self.writer, last.generation, last.tasks)
+
+    def _replace_writer(self) -> None:
+        closing = asyncio.create_task(self._writer.close(), name=f"close writer {self.writer}")
+        self._spent.add(closing)
+        closing.add_done_callback(self._spent.discard)
+        self._writer = self._new_writer()
+        self._writer.renew()
+        self._writer_fenced = False
+
+    def _capture(self, tasks: frozenset[int], writers: frozenset[str]) -> None:
+        """The one place where member id and generation are read; nothing has been awaited since the group gave them."""
+        coordinator = self._consumer._coordinator
+        self._epoch = self._last = Epoch(coordinator.member_id, coordinator.generation, tasks, writers)
+        self.beat(time.monotonic())
+        subscription = self._consumer._subscription
+        self._unsought = {Partition(*partition): False for partition in subscription.assigned_partitions()}
+        for partition in subscription.assigned_partitions():
+            # A position, so that aiokafka looks for none; paused, so that it is never fetched from.
+            subscription.seek(partition, 0)
+            subscription.pause(partition)
+
+    def announce(self) -> None:
+        """Tell the engine what it has been given."""
+        epoch = self._epoch
+        if epoch is None:
+            return
+        self._assigned.set()
+        self._ownership.assigned(epoch)
+
+    async def revoke(self) -> None:
+        """Let the engine finish its commit in flight; then there is no epoch."""
+        if self._epoch is None:
+            return
+        if self._revoking is None:
+            self._revoking = asyncio.create_task(self._revoke(self._epoch), name=f"revoke {self.group}")
+        await asyncio.shield(self._revoking)
+
+    async def _revoke(self, epoch: Epoch) -> None:
+        limit = self._timings.rebalance_ms / 1000 * 0.75  # the rest is for joining
+        try:
+            async with asyncio.timeout(limit):
+                await self._ownership.revoked(epoch)
+        except TimeoutError:
+            logger.warning("group %s: the engine did not let go of its tasks within %.1f s", self.group, limit)
+        finally:
+            self._assigned.clear()
+            self._epoch = None
+            self._revoking = None
+
+    # From the engine
+
+    async def checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Mark | None]:
+        return await self._offsets.of_group(self.group, partitions, stable=True)
+
+    async def unstable_checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Mark | None]:
+        return await self._offsets.of_group(self.group, partitions, stable=False)
+
+    async def free_writers(self, names: Iterable[str]) -> None:
+        others = [name for name in names if name != self.writer]
+        if others:
+            await self._writer.free(others)
+
+    async def commit(self, commit: Commit) -> Outcome:
+        if self._committing:
+            raise ValueError("one commit at a time: the last one's outcome is not known yet")
+        for partition, mark in commit.checkpoints.items():
+            if len(mark.metadata.encode()) > METADATA_LIMIT_BYTES:
+                raise ValueError(f"the metadata of {partition} is longer than {METADATA_LIMIT_BYTES} bytes")
+        epoch = self._epoch
+        if epoch is None or commit.epoch != epoch or epoch is self._fenced:
+            return Fenced(f"generation {commit.epoch.generation} of group {self.group!r} is over for this member")
+        self._committing = True
+        try:
+            outcome, by_producer = await self._writer.write(commit)
+        finally:
+            self._committing = False
+        if isinstance(outcome, Fenced) or by_producer:
+            self._fenced = epoch
+            self._writer_fenced |= by_producer
+            self._rejoin(epoch)
+        return outcome
+
+    def _rejoin(self, epoch: Epoch) -> None:
+        """The broker says that the epoch is over, so it shall be: also where only the transaction had timed out."""
+        if self._epoch is epoch and not self._left:
+            self._consumer._coordinator.request_rejoin()
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        self._consumer.seek(TopicPartition(*partition), offset)
+        if self._unsought.pop(partition, False):
+            self._consumer.resume(TopicPartition(*partition))
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            if partition in self._unsought:
+                self._unsought[partition] = False
+            else:
+                self._consumer.pause(TopicPartition(*partition))
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            if partition in self._unsought:
+                self._unsought[partition] = True
+            else:
+                self._consumer.resume(TopicPartition(*partition))
+
+    async def fetch(self, max_records: int) -> dict[Partition, Sequence[StoredRecord]]:
+        if self._left:
+            raise FencedError(f"this member has left group {self.group!r}.")
+        if not self._assigned.is_set():
+            return await self._await_assignment()
+        try:
+            return await self._consumer.getmany(  # type: ignore[no-any-return]
+                timeout_ms=self._timings.poll_ms, max_records=max_records
+            )
+        except (kafka_errors.KafkaError, kafka_errors.ConsumerStoppedError) as error:
+            raise self._translated(error) from error
+
+    async def _await_assignment(self) -> dict[Partition, Sequence[StoredRecord]]:
+        """As long as a fetch takes; aiokafka's own would wait for an assignment without end."""
+        try:
+            self._consumer._coordinator.check_errors()
+        except kafka_errors.KafkaError as error:
+            raise self._translated(error) from error
+        try:
+            async with asyncio.timeout(self._timings.poll_ms / 1000):
+                await self._assigned.wait()
+        except TimeoutError:
+            pass
+        return {}
+
+    def _translated(self, error: Exception) -> PlayheadError:
+        if isinstance(error, kafka_errors.ConsumerStoppedError):
+            return FencedError(f"this member has left group {self.group!r}.")
+        if isinstance(error, kafka_errors.OffsetOutOfRangeError):
+            where = ", ".join(f"{p.topic}[{p.partition}] at {offset}" for p, offset in error.args[0].items())
+            return CheckpointLost(
+                f"group {self.group!r} is to go on at an offset that is not in the log any more: {where}.",
+                remedy=f"Decide where it goes on: playhead groups reset {self.group} --to earliest",
+            )
+        if isinstance(error, kafka_errors.TopicAuthorizationFailedError | kafka_errors.GroupAuthorizationFailedError):
+            return NotAuthorized(f"group {self.group!r} may not read: {error}.")
+        if isinstance(error, kafka_errors.InconsistentGroupProtocolError):
+            return InvalidInput(
+                f"group {self.group!r} has members that are not Playhead's.",
+                remedy="Stop them, or give the job another id.",
+            )
+        return BrokerUnavailable(f"fetching for group {self.group!r}: {error}.")
+
+    async def leave(self) -> None:
+        if self._left:
+            return
+        await self.revoke()
+        self._left = True
+        self._on_left(self)
+        subscription = self._consumer._subscription
+        stopping = asyncio.create_task(self._consumer.stop(), name=f"leave {self.group}")
+        subscription._notify_assignment_waiters()  # a fetch that waits for an assignment would wait for ever
+        done, _ = await asyncio.wait({stopping}, timeout=1.0)
+        if not done:
+            await self._leave_the_hard_way()
+        await stopping
+        await asyncio.gather(self._writer.close(), *self._spent)
+
+    async def _leave_the_hard_way(self) -> None:
+        """aiokafka first waits for the answer to its JoinGroup, which may take others their whole rebalance time."""
+        member_id = self._consumer._coordinator.member_id
+        if not member_id:
+            return
+        try:
+            node = await self._link.coordinator(GROUP, self.group, Patience(self._clock, 1.0))
+            await self._link.send(node, LeaveGroupRequest(self.group, member_id))
+        except (LostError, PlayheadError):
+            logger.warning("group %s: could not say that this member leaves; its session will run out", self.group)

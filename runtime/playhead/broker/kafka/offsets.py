@@ -1,0 +1,141 @@
+"""Offsets: of partitions (ListOffsets), and of groups (OffsetFetch)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from aiokafka.protocol.offset import OffsetRequest
+
+from playhead.broker.contract import Mark, Partition
+from playhead.broker.kafka import faults, wire
+from playhead.broker.kafka.faults import Next
+from playhead.broker.kafka.link import GROUP, Link, LostError, Patience
+from playhead.clock import Clock
+from playhead.errors import BrokerUnavailable, UnknownTopic
+
+T = TypeVar("T")
+
+EARLIEST, LATEST = -2, -1
+"""ListOffsets' special timestamps."""
+READ_UNCOMMITTED, READ_COMMITTED = 0, 1
+"""Isolation levels."""
+STABLE_LIMIT_SECONDS = 60.0
+"""How long a stable checkpoint is waited for; any transaction has ended or timed out well before."""
+
+
+def by_topic(entries: Iterable[tuple[str, T]]) -> list[tuple[str, list[T]]]:
+    """[(topic, [entry])] as most requests want it."""
+    topics: dict[str, list[T]] = {}
+    for topic, entry in entries:
+        topics.setdefault(topic, []).append(entry)
+    return list(topics.items())
+
+
+class Offsets:
+    """Asks leaders and group coordinators for offsets, until they know."""
+
+    def __init__(self, link: Link, clock: Clock, limit_seconds: float) -> None:
+        self._link = link
+        self._clock = clock
+        self._limit_seconds = limit_seconds
+
+    async def at(self, partitions: Iterable[Partition], timestamp_ms: int, isolation: int) -> dict[Partition, int]:
+        """The offset at a timestamp (or EARLIEST, LATEST) of each partition; -1 where no record is that young.
+
+        Raises:
+            UnknownTopic, NotAuthorized, BrokerUnavailable.
+        """
+        patience = Patience(self._clock, self._limit_seconds)
+        waiting = set(partitions)
+        found: dict[Partition, int] = {}
+        while waiting:
+            nodes: dict[int, list[Partition]] = {}
+            for partition in waiting:
+                node = self._link.leader(partition)
+                if node is not None:
+                    nodes.setdefault(node, []).append(partition)
+            answers = await asyncio.gather(
+                *(self._list_offsets(node, asked, timestamp_ms, isolation) for node, asked in nodes.items())
+            )
+            code = faults.LEADER_NOT_AVAILABLE
+            for partition, answer, offset in (entry for entries in answers for entry in entries):
+                if answer == faults.NONE:
+                    found[partition] = offset
+                    waiting.discard(partition)
+                elif faults.next_after(answer) is Next.AGAIN:
+                    code = answer
+                else:
+                    raise faults.raised(answer, f"listing offsets of {partition.topic}[{partition.partition}]")
+            if waiting:
+                await self._link.relocate({partition.topic for partition in waiting})
+                if all(self._link.leader(partition) is not None for partition in waiting) and not code:
+                    continue
+                if not await patience.pause():
+                    first = min(waiting)
+                    if code == faults.UNKNOWN_TOPIC_OR_PARTITION:
+                        raise UnknownTopic(f"{first.topic}[{first.partition}]")
+                    raise faults.raised(code, f"listing offsets of {first.topic}[{first.partition}]")
+        return found
+
+    async def _list_offsets(
+        self, node: int, partitions: Sequence[Partition], timestamp_ms: int, isolation: int
+    ) -> list[tuple[Partition, int, int]]:
+        """(partition, code, offset) of each."""
+        request = OffsetRequest(-1, isolation, by_topic((p.topic, (p.partition, timestamp_ms)) for p in partitions))
+        try:
+            answer = await self._link.send(node, request)
+        except LostError:
+            return [(partition, faults.LEADER_NOT_AVAILABLE, -1) for partition in partitions]
+        return [
+            (Partition(topic, partition), code, offset)
+            for topic, entries in answer.topics
+            for partition, code, _timestamp, offset in entries
+        ]
+
+    async def of_group(
+        self, group: str, partitions: Iterable[Partition] | None, *, stable: bool
+    ) -> dict[Partition, Mark | None]:
+        """The group's offsets: of these partitions (None where it has none), or of all that it has.
+
+        `stable` waits while a transaction holds one of them open (KIP-447).
+
+        Raises:
+            NotAuthorized, BrokerUnavailable: also when one stays unstable for longer than any transaction can.
+        """
+        patience = Patience(self._clock, STABLE_LIMIT_SECONDS if stable else self._limit_seconds)
+        asked = None if partitions is None else by_topic(partitions)
+        request = wire.OffsetFetchRequest(group, asked, stable=stable)
+        while True:
+            node = await self._link.coordinator(GROUP, group, patience)
+            try:
+                answer = await self._link.send(node, request)
+            except LostError as lost:
+                reason = str(lost)
+                self._link.forget_coordinator(GROUP, group)
+            else:
+                codes = _codes(answer)
+                if not codes:
+                    return _marks(answer)
+                for code in codes:
+                    if faults.next_after(code) is not Next.AGAIN:
+                        raise faults.raised(code, f"fetching the checkpoints of group {group!r}")
+                    if faults.moved(code):
+                        self._link.forget_coordinator(GROUP, group)
+                reason = ", ".join(faults.name(code) for code in codes)
+            if not await patience.pause():
+                raise BrokerUnavailable(f"the checkpoints of group {group!r} can't be read: {reason}.")
+
+
+def _codes(answer: Any) -> set[int]:
+    codes = {code for _, entries, _ in answer.topics for _, _, _, _, code, _ in entries}
+    return (codes | {answer.error_code}) - {faults.NONE}
+
+
+def _marks(answer: Any) -> dict[Partition, Mark | None]:
+    return {
+        Partition(topic, partition): Mark(offset, metadata or "") if offset >= 0 else None
+        for topic, entries, _ in answer.topics
+        for partition, offset, _, metadata, _, _ in entries
+    }

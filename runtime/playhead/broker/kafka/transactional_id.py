@@ -1,0 +1,120 @@
+"""A transactional id: the producer id and epoch that it has now, and how a failed one is taken over.
+
+NEW ──InitProducerId──▶ READY ──Produce/TxnOffsetCommit──▶ OPEN ──EndTxn──▶ READY (with the next epoch)
+                          ▲                                  │ any error
+                          └────────InitProducerId────────────┘ aborts, or completes, what was open
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+from playhead.broker.kafka import faults
+from playhead.broker.kafka.faults import Next
+from playhead.broker.kafka.link import TRANSACTION, Link, LostError, Patience
+from playhead.clock import Clock
+from playhead.errors import BrokerUnavailable, PlayheadError
+
+logger = logging.getLogger(__name__)
+
+TRANSACTION_TIMEOUT_SECONDS = 15.0
+"""After this the coordinator aborts a transaction by itself."""
+RENEWAL_LIMIT_SECONDS = 30.0
+"""How long the successor of a failed id tries to take over from it; by then the coordinator has aborted it."""
+
+Producer = tuple[int, int]
+"""A producer id and its epoch."""
+
+
+def ids_of(prefix: str, group: str, writer: str) -> tuple[str, str]:
+    """The two transactional ids of a writer."""
+    return f"{prefix}playhead.{group}.{writer}.0", f"{prefix}playhead.{group}.{writer}.1"
+
+
+async def initialise(link: Link, name: str, lane: object, patience: Patience) -> Producer:
+    """Take a transactional id over: what it had open is aborted, or completed if it was being committed.
+
+    Whoever used it before is fenced. It answers only when nothing is open any more.
+
+    Raises:
+        NotAuthorized, BrokerUnavailable.
+    """
+    request = InitProducerIdRequest(name, int(TRANSACTION_TIMEOUT_SECONDS * 1000))
+    while True:
+        node = await link.coordinator(TRANSACTION, name, patience)
+        try:
+            answer = await link.send(node, request, lane)
+        except LostError as lost:
+            reason = str(lost)
+            link.forget_coordinator(TRANSACTION, name)
+        else:
+            code = answer.error_code
+            if code == faults.NONE:
+                return answer.producer_id, answer.producer_epoch
+            if faults.next_after(code) not in (Next.AGAIN, Next.FENCED):  # fenced: somebody else takes it over too
+                raise faults.raised(code, f"initialising the transactional id {name!r}")
+            reason = faults.name(code)
+            if faults.moved(code):
+                link.forget_coordinator(TRANSACTION, name)
+        if not await patience.pause():
+            raise BrokerUnavailable(f"the transactional id {name!r} can't be initialised: {reason}.")
+
+
+class TransactionalId:
+    """One of a writer's two ids."""
+
+    def __init__(self, link: Link, clock: Clock, name: str, lane: object) -> None:
+        self.name = name
+        self._link = link
+        self._clock = clock
+        self._lane = lane
+        self._producer: Producer | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._failure: PlayheadError | None = None
+
+    def renew(self) -> None:
+        """Throw the producer away; its successor takes the id over at once, so that readers are not held up."""
+        self._producer = None
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew(), name=f"renew {self.name}")
+
+    def advance(self, producer: Producer) -> None:
+        """A transaction ended well: this is the next one's producer."""
+        self._producer = producer
+
+    async def ready(self, patience: Patience) -> Producer:
+        """The producer for the next transaction, when nothing of this id is open any more.
+
+        Raises:
+            NotAuthorized, BrokerUnavailable.
+        """
+        while self._producer is None:
+            if self._renewal is None:
+                self.renew()
+            assert self._renewal is not None
+            await asyncio.wait({self._renewal}, timeout=patience.remaining_seconds)
+            if self._failure is not None:
+                failure, self._failure, self._renewal = self._failure, None, None
+                raise failure
+            if self._producer is None and patience.over:
+                raise BrokerUnavailable(f"the transactional id {self.name!r} is still being taken over.")
+        return self._producer
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until nothing of this id is open, if that is under way; not longer than `seconds`."""
+        if self._renewal is not None and not self._renewal.done():
+            await asyncio.wait({self._renewal}, timeout=seconds)
+            if not self._renewal.done():
+                logger.warning("gave up aborting what %s has open; it is aborted when it times out", self.name)
+                self._renewal.cancel()
+
+    async def _renew(self) -> None:
+        try:
+            self._producer = await initialise(
+                self._link, self.name, self._lane, Patience(self._clock, RENEWAL_LIMIT_SECONDS)
+            )
+        except PlayheadError as error:
+            self._failure = error
