@@ -1,0 +1,33 @@
+"""The fixture that runs the conformance suite on each implementation of the broker contract."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.broker.memory_provider import MemoryProvider
+from tests.broker.provider import Provider
+
+from playhead.broker.contract import Broker
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def provider(request: pytest.FixtureRequest) -> AsyncIterator[Provider]:
+    """An implementation of the contract with a client that is started."""
+    under_test: Provider
+    if request.param == "memory":
+        under_test = MemoryProvider()
+    else:
+        kafka_provider = pytest.importorskip("tests.broker.kafka_provider")
+        under_test = kafka_provider.KafkaProvider(request.getfixturevalue("kafka_bootstrap"))
+    await under_test.broker.start()
+    try:
+        yield under_test
+    finally:
+        await under_test.close()
+
+
+@pytest.fixture
+def client(provider: Provider) -> Broker:
+    """The provider's client."""
+    return provider.broker

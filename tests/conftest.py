@@ -1,0 +1,3 @@
+"""What all tests share: the fixtures of a real broker."""
+
+pytest_plugins = ["tests.broker_fixture"]
