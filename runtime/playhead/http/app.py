@@ -1,0 +1,85 @@
+"""The HTTP API as an ASGI application.
+
+    server ──▶ Outermost ──▶ FastAPI's routing ──▶ PlainRoute ──▶ endpoint(request)
+               500, HEAD       404, 405             PlayheadError → its status
+
+Endpoints read the request themselves (`bodies`, `envelope`): a body is parsed once, its size is counted while it
+arrives, and the guide's exact answers are given. FastAPI routes and writes /openapi.json from what `openapi` declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from playhead.client import Client
+from playhead.errors import PlayheadError
+from playhead.http import openapi
+from playhead.http.answers import playhead_error, routing_error
+from playhead.http.endpoints import Health, Sending, index
+from playhead.http.limits import DEFAULT_LIMITS, Limits
+from playhead.http.outermost import Outermost
+from playhead.http.readiness import BrokerProbe, WorkerState
+
+
+class PlainRoute(APIRoute):
+    """A route whose endpoint takes the request and gives the answer, with nothing of FastAPI's between."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return self.endpoint
+
+
+class Api(FastAPI):
+    """FastAPI, whose description also holds the requests that the endpoints read by themselves."""
+
+    def openapi(self) -> dict[str, Any]:
+        return openapi.with_requests(super().openapi())
+
+
+def create_app(
+    client: Client,
+    *,
+    broker_reached: BrokerProbe,
+    worker: WorkerState | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> FastAPI:
+    """The application. The client stays the caller's: it is not opened or closed here.
+
+    Args:
+        client: sends the events. It need not be connected yet; while the broker is away, sends are answered with 503.
+        broker_reached: asks the broker something now, for /readyz; see `reaches`.
+        worker: what the worker beside this server says of itself, for /readyz; None where there is none.
+        limits: what is taken at most.
+    """
+    # No /docs, no /redoc: FastAPI's pages load their scripts from a CDN.
+    app = Api(
+        title="Playhead",
+        version=_version(),
+        summary="Send events; jobs run on them.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={PlayheadError: playhead_error, HTTPException: routing_error},
+    )
+    app.add_middleware(Outermost)
+    sending, health = Sending(client, limits), Health(broker_reached, worker, limits)
+    routes = APIRouter(route_class=PlainRoute)
+    routes.add_api_route("/trigger", sending.trigger, methods=["POST"], **openapi.TRIGGER)
+    routes.add_api_route("/api/events", sending.batch, methods=["POST"], **openapi.BATCH)
+    routes.add_api_route("/healthz", health.alive, methods=["GET"], **openapi.ALIVE)
+    routes.add_api_route("/readyz", health.ready, methods=["GET"], **openapi.READY)
+    routes.add_api_route("/", index, methods=["GET"], **openapi.INDEX)
+    app.include_router(routes)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("playhead")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0"

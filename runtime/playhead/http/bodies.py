@@ -1,0 +1,150 @@
+"""From the bytes of a request to JSON values: content type, size, time, and what JSON can't carry unchanged.
+
+    headers ──▶ content type? (415) ──▶ declared length? (413) ──▶ read, counting (413, 408) ──▶ parse (400) ──▶
+    nesting, integers (422) ──▶ values
+
+A body is parsed once, by orjson. The checks behind it look for their suspects with one pass over the bytes, and do
+nothing more where they find none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+
+from playhead.http.limits import DISCARD_BYTES, MAX_NESTING
+from playhead.http.refusals import BodyNotJson, BodyTooLarge, BodyTooSlow, UnsafeJson, UnsupportedBody
+
+_JSON_TYPE = re.compile(r"application/(json|[a-z0-9!#$&^_.+-]+\+json)")
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
+
+_LONG_DIGITS = re.compile(rb"[0-9]{19}")
+_STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?[0-9]++)(\.[0-9]++)?([eE][+-]?[0-9]++)?', re.DOTALL)
+_INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
+"""What orjson reads as an integer. Beyond, it reads a float, and the last digits are gone without a word."""
+_INT_CHARS_MAX = 20
+
+
+async def read_json(request: Request, *, limit_bytes: int, seconds: float) -> Any:
+    """Read and parse the body of a request.
+
+    Raises:
+        UnsupportedBody, BodyTooLarge, BodyTooSlow, BodyNotJson, UnsafeJson.
+        ClientDisconnect: the client went away; there is nobody to answer.
+    """
+    headers = request.headers
+    if problem := _media_problem(headers.get("content-type", ""), headers.get("content-encoding", "")):
+        raise UnsupportedBody(problem)
+    declared = headers.get("content-length", "0")
+    if declared.isdecimal() and (len(declared) > 15 or int(declared) > limit_bytes):
+        waits = headers.get("expect", "").lower() == "100-continue"
+        if waits or len(declared) > 15 or int(declared) > limit_bytes + DISCARD_BYTES:
+            raise BodyTooLarge(limit_bytes, closes=True)
+    try:
+        async with asyncio.timeout(seconds):
+            body = await _read(request, limit_bytes)
+    except TimeoutError as error:
+        raise BodyTooSlow(seconds) from error
+    return parse(body)
+
+
+async def _read(request: Request, limit_bytes: int) -> bytes:
+    """The body. One that is too large is read to its end and thrown away, as far as that is bearable.
+
+    Many clients look for an answer only after they have sent everything; a connection closed before loses them the 413.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size <= limit_bytes:
+            chunks.append(chunk)
+        elif size > limit_bytes + DISCARD_BYTES:
+            raise BodyTooLarge(limit_bytes, closes=True)
+        else:
+            chunks.clear()
+        if not message.get("more_body", False):
+            break
+    if size > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    return b"".join(chunks)
+
+
+@lru_cache(maxsize=64)
+def _media_problem(content_type: str, content_encoding: str) -> str:
+    """Why a body of this kind is not taken, or nothing."""
+    media, *parameters = [part.strip().lower() for part in content_type.split(";")]
+    if not _JSON_TYPE.fullmatch(media):
+        return f"the content type is {media!r}." if media else "the request has no content type."
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') not in _CHARSETS:
+            return f"the charset is {value.strip()!r}; JSON is UTF-8."
+    if content_encoding.strip().lower() not in ("", "identity"):
+        return f"the content encoding is {content_encoding!r}; send the body as it is."
+    return ""
+
+
+def parse(body: bytes) -> Any:
+    """Parse a body.
+
+    Of an object's equal names the last counts, as in JSON.parse. NaN and Infinity are not JSON, neither are unpaired
+    surrogates, bytes that are not UTF-8, or numbers beyond a double's range. Fractions are doubles.
+
+    Raises:
+        BodyNotJson, UnsafeJson.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if " limit " in error.msg:  # orjson's own limit, of 1,024 levels
+            raise _too_deep() from error
+        raise BodyNotJson(str(error)) from error
+    if body.count(b"[") + body.count(b"{") > MAX_NESTING and _deeper_than(value, MAX_NESTING):
+        raise _too_deep()
+    if _LONG_DIGITS.search(body) and (digits := _lossy_integer(body)):
+        raise UnsafeJson(f"the integer {digits} does not fit into 64 bits.")
+    return value
+
+
+def _too_deep() -> UnsafeJson:
+    return UnsafeJson(f"the body nests objects and arrays more than {MAX_NESTING} levels deep.")
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    """Whether containers nest deeper than `levels`. Keeps one iterator a level, so it costs no stack."""
+    stack: list[Iterator[Any]] = [iter((value,))]
+    while stack:
+        for item in stack[-1]:
+            if isinstance(item, dict):
+                stack.append(iter(item.values()))
+                break
+            if isinstance(item, list):
+                stack.append(iter(item))
+                break
+        else:
+            stack.pop()
+        if len(stack) > levels + 1:
+            return True
+    return False
+
+
+def _lossy_integer(body: bytes) -> str:
+    """The first integer outside any text that would become a float, shortened; or nothing."""
+    for match in _STRING_OR_NUMBER.finditer(body):
+        digits, fraction, exponent = match.groups()
+        if digits is None or fraction is not None or exponent is not None or len(digits) < 19:
+            continue
+        if len(digits) > _INT_CHARS_MAX or not _INT_MIN <= int(digits) <= _INT_MAX:
+            return str(digits[:_INT_CHARS_MAX], "ascii") + ("…" if len(digits) > _INT_CHARS_MAX else "")
+    return ""

@@ -1,0 +1,210 @@
+"""What /openapi.json says of each endpoint: summaries, shapes, examples, and every status with its reason."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.responses import PlainTextResponse
+
+from playhead.http.answers import MAY_BE_WRITTEN
+from playhead.http.limits import DEFAULT_LIMITS, RETRY_AFTER_SECONDS
+from playhead.http.schemas import (
+    Alive,
+    BatchAnswer,
+    BatchRequest,
+    BatchUnavailable,
+    ErrorAnswer,
+    MissingAnswer,
+    Ready,
+    TriggerAnswer,
+    TriggerRequest,
+)
+
+_REF = "#/components/schemas/{model}"
+_JSON = "application/json"
+
+_EVENT: Final = {"event": "user.created", "payload": {"email": "ada@example.com", "name": "Ada", "userId": "7"}}
+_LOCATION: Final = {"id": "01997f3e-5b7a-7000-9c1d-6a8f5a0c1b2d", "topic": "user", "partition": 2, "offset": 1042}
+_WRONG_NAME: Final = {
+    "error": "event name 'UserCreated': use lower case letters only.",
+    "code": "PH101",
+    "rule": "use lower case letters only.",
+    "suggestion": "user.created",
+    "remedy": "Did you mean 'user.created'?",
+}
+_WRONG_PAYLOAD: Final = {
+    "error": "payload of 'user.created': email: Field required.",
+    "code": "PH102",
+    "fields": [{"field": "email", "error": "Field required"}],
+    "remedy": "Correct the fields named; the catalog has the schema.",
+}
+_NO_TOPIC: Final = {
+    "error": "topic 'usr' does not exist.",
+    "code": "PH104",
+    "topic": "usr",
+    "remedy": "Create it: playhead topics create usr",
+}
+_AWAY: Final = {
+    "error": "no broker answers at 127.0.0.1:9092.",
+    "code": "PH201",
+    "remedy": MAY_BE_WRITTEN,
+}
+
+_RETRY_AFTER: Final = {
+    "Retry-After": {
+        "description": "Seconds to wait before the next try.",
+        "schema": {"type": "integer", "examples": [RETRY_AFTER_SECONDS]},
+    }
+}
+
+
+def _answer(
+    description: str, model: Any = ErrorAnswer, *, headers: dict[str, Any] | None = None, **examples: dict[str, Any]
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": description, "model": model}
+    if examples:
+        answer["content"] = {_JSON: {"examples": {name: {"value": value} for name, value in examples.items()}}}
+    if headers:
+        answer["headers"] = headers
+    return answer
+
+
+def _request(model: type[BaseModel], **examples: dict[str, Any]) -> dict[str, Any]:
+    named = {name: {"value": value} for name, value in examples.items()}
+    schema = {"$ref": _REF.format(model=model.__name__)}
+    return {"required": True, "content": {_JSON: {"schema": schema, "examples": named}}}
+
+
+_SHARED: Final[dict[int | str, dict[str, Any]]] = {
+    408: _answer(f"The body did not arrive within {DEFAULT_LIMITS.body_seconds:g} s."),
+    415: _answer("Another content type than JSON, another charset than UTF-8, or an encoded body."),
+    500: _answer("A fault in Playhead. The server's log has it."),
+    502: _answer("The broker refuses the server's credentials, or is too old: somebody has to act."),
+}
+
+TRIGGER: Final[dict[str, Any]] = {
+    "operation_id": "trigger",
+    "summary": "Send one event",
+    "description": "Answers when every in-sync replica has the event. With `id` or Idempotency-Key it may be repeated.",
+    "tags": ["events"],
+    "response_description": "The event is in the log.",
+    "response_model": TriggerAnswer,
+    "responses": {
+        200: _answer(
+            "The event is in the log.",
+            TriggerAnswer,
+            sent={"success": True, "message": "Event user.created sent", "result": _LOCATION},
+        ),
+        400: _answer(
+            "No event, or it is empty; or the body is not JSON.",
+            MissingAnswer | ErrorAnswer,
+            missing={"error": "Missing required fields"},
+        ),
+        413: _answer(
+            f"The event is larger than its topic takes, or the body than {DEFAULT_LIMITS.event_body_bytes:,} bytes."
+        ),
+        422: _answer(
+            "The name, the payload or a field can't be taken; the answer names the rule or the fields.",
+            name=_WRONG_NAME,
+            payload=_WRONG_PAYLOAD,
+            topic=_NO_TOPIC,
+        ),
+        503: _answer(
+            "The broker is away. The event is not acknowledged; it may have been written.",
+            headers=_RETRY_AFTER,
+            away=_AWAY,
+        ),
+        **_SHARED,
+    },
+    "openapi_extra": {
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "The event's id, as the body's `id`; ASCII, bare or in double quotes.",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            }
+        ],
+        "requestBody": _request(TriggerRequest, event=_EVENT, idempotent={**_EVENT, "id": "signup-7", "key": "7"}),
+    },
+}
+
+BATCH: Final[dict[str, Any]] = {
+    "operation_id": "sendEvents",
+    "summary": "Send many events",
+    "description": f"At most {DEFAULT_LIMITS.batch_events:,} events and {DEFAULT_LIMITS.batch_body_bytes:,} bytes. "
+    "Events are taken one by one, not all or nothing; those with the same key keep their order.",
+    "tags": ["events"],
+    "response_description": "All events are in the log.",
+    "response_model": BatchAnswer,
+    "responses": {
+        200: _answer(
+            "All events are in the log.", BatchAnswer, sent={"results": [{"success": True, "result": _LOCATION}]}
+        ),
+        207: _answer(
+            "Some events, or all, are not acknowledged: each result says why.",
+            BatchAnswer,
+            mixed={
+                "results": [{"success": True, "result": _LOCATION}, {"success": False, **_WRONG_NAME, "status": 422}]
+            },
+        ),
+        400: _answer("No `events`; or the body is not JSON.", MissingAnswer | ErrorAnswer),
+        413: _answer("Too many events, or too many bytes."),
+        422: _answer("The body as a whole can't be taken."),
+        503: _answer(
+            "The broker is away. No event is acknowledged; some may have been written.",
+            BatchUnavailable,
+            headers=_RETRY_AFTER,
+            away={**_AWAY, "results": [{"success": False, **_AWAY, "status": 503}]},
+        ),
+        **_SHARED,
+    },
+    "openapi_extra": {"requestBody": _request(BatchRequest, events={"events": [_EVENT, {**_EVENT, "id": "signup-8"}]})},
+}
+
+ALIVE: Final[dict[str, Any]] = {
+    "operation_id": "healthz",
+    "summary": "Is the process alive",
+    "tags": ["health"],
+    "response_description": "Always, while the process answers.",
+    "response_model": Alive,
+}
+
+READY: Final[dict[str, Any]] = {
+    "operation_id": "readyz",
+    "summary": "Can events be sent, and do the worker's tasks run",
+    "tags": ["health"],
+    "response_description": "All is there.",
+    "response_model": Ready,
+    "responses": {
+        503: _answer(
+            "Something is missing; the answer names it.",
+            headers=_RETRY_AFTER,
+            away={
+                "error": "not ready: broker: no answer within 2 s.",
+                "code": "PH612",
+                "missing": ["broker: no answer within 2 s"],
+                "remedy": "Wait; if it stays, look at what is named.",
+            },
+        )
+    },
+}
+
+INDEX: Final[dict[str, Any]] = {
+    "operation_id": "index",
+    "summary": "The endpoints, as text",
+    "tags": ["health"],
+    "response_description": "The endpoints.",
+    "response_class": PlainTextResponse,
+}
+
+
+def with_requests(document: dict[str, Any]) -> dict[str, Any]:
+    """Add the shapes of the requests, which FastAPI does not see, to the document. Doing it again changes nothing."""
+    models = [(model, "validation") for model in (TriggerRequest, BatchRequest)]
+    _, definitions = models_json_schema(models, ref_template=_REF)  # type: ignore[arg-type]  # list is invariant
+    document["components"]["schemas"].update(definitions["$defs"])
+    return document

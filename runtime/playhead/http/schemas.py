@@ -1,0 +1,140 @@
+"""The shapes of requests and answers, for /openapi.json. `envelope` reads requests, and takes its names from here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from playhead.events import MAX_ID_CHARS, MAX_NAME_CHARS
+from playhead.http.limits import DEFAULT_LIMITS
+
+_CLOSED = ConfigDict(extra="forbid")
+
+
+class TriggerRequest(BaseModel):
+    """One event."""
+
+    model_config = _CLOSED
+
+    event: str = Field(
+        max_length=MAX_NAME_CHARS,
+        pattern=r"^[a-z](-?[a-z0-9])*(\.[a-z](-?[a-z0-9])*)+$",
+        description="Its name: the entity, a dot, the action; lower case.",
+        examples=["user.created"],
+    )
+    payload: dict[str, Any] | None = Field(
+        default=None,
+        description="Its data, a JSON object; {} where it is missing. Checked where the catalog knows the event.",
+        examples=[{"email": "ada@example.com", "name": "Ada", "userId": "7"}],
+    )
+    id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_ID_CHARS,
+        description="An idempotency key, kept as the event's id: sent twice, it starts one run per job. "
+        "Made by Playhead where it is missing. The header Idempotency-Key means the same.",
+        examples=["signup-7"],
+    )
+    key: str | None = Field(
+        default=None,
+        description="Events with the same key stay in order. At most 1,024 bytes.",
+        examples=["7"],
+    )
+
+
+class BatchRequest(BaseModel):
+    """Many events. They are taken one by one: some may be sent and others refused."""
+
+    model_config = _CLOSED
+
+    events: list[TriggerRequest] = Field(max_length=DEFAULT_LIMITS.batch_events)
+
+
+class Location(BaseModel):
+    """Where the event is in the log."""
+
+    id: str = Field(description="The event's id.", examples=["01997f3e-5b7a-7000-9c1d-6a8f5a0c1b2d"])
+    topic: str = Field(examples=["user"])
+    partition: int = Field(ge=0, examples=[2])
+    offset: int | None = Field(
+        ge=0,
+        examples=[1042],
+        description="null where the event is in the log and the broker has forgotten at which offset: the answer to the "
+        "first request was lost, and the repeated one was recognised too late to tell.",
+    )
+
+
+class TriggerAnswer(BaseModel):
+    """The event is in the log of every in-sync replica."""
+
+    success: Literal[True]
+    message: str = Field(examples=["Event user.created sent"])
+    result: Location
+
+
+class MissingAnswer(BaseModel):
+    """There is no event, or it is empty."""
+
+    error: Literal["Missing required fields"]
+
+
+class FieldError(BaseModel):
+    """An offending field."""
+
+    field: str = Field(description="Its path with dots, as on the wire.", examples=["email"])
+    error: str = Field(examples=["Field required"])
+
+
+class ErrorAnswer(BaseModel):
+    """What is wrong and what to do. Beyond these four fields, an error says what it knows, such as `fields`."""
+
+    error: str = Field(description="What is wrong, for people.")
+    code: str = Field(pattern=r"^PH\d{3}$", description="Stable; ERRORS.md and the API's README list them.")
+    remedy: str = Field(description="What can be done about it.")
+    rule: str | None = Field(default=None, description="The naming rule that is broken (PH101).")
+    suggestion: str | None = Field(default=None, description="A name that would pass (PH101).")
+    fields: list[FieldError] | None = Field(default=None, description="The offending fields (PH102, PH607).")
+    topic: str | None = Field(default=None, description="The topic that does not exist (PH104).")
+    size_bytes: int | None = Field(default=None, description="Size of the event (PH103).")
+    limit_bytes: int | None = Field(default=None, description="What is taken at most (PH103, PH604).")
+    limit_events: int | None = Field(default=None, description="Events that a batch takes (PH605).")
+    missing: list[str] | None = Field(default=None, description="What is not ready (PH612).")
+
+
+class ItemSent(BaseModel):
+    """The event in this place is in the log."""
+
+    success: Literal[True]
+    result: Location
+
+
+class ItemFailed(ErrorAnswer):
+    """The event in this place is not acknowledged. `status` is what POST /trigger would have answered."""
+
+    success: Literal[False]
+    status: int = Field(ge=400, le=599, examples=[422])
+
+
+class BatchAnswer(BaseModel):
+    """A result per event, in their order."""
+
+    results: list[ItemSent | ItemFailed]
+
+
+class BatchUnavailable(ErrorAnswer):
+    """No event of the batch is acknowledged, because the broker is away."""
+
+    results: list[ItemFailed]
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(BaseModel):
+    """Everything that this process knows of is there."""
+
+    status: Literal["ready"]
