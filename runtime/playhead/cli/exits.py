@@ -1,0 +1,60 @@
+"""Exit codes, and how an error is shown.
+
+0    done
+1    a check came out negative (`topics check`, `schemas export --check`)
+2    the command line, or what it names, is wrong (PH1xx): trying again changes nothing
+3    the broker is away (PH2xx): the same command may work later
+4    a person has to act (PH3xx)
+70   a bug in Playhead; the traceback is on stderr
+130  Ctrl-C
+141  whoever read stdout has closed it
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+from playhead.errors import InvalidInput, PlayheadError, Retriable
+
+NEGATIVE = 1
+INVALID = 2
+RETRIABLE = 3
+FATAL = 4
+BUG = 70
+INTERRUPTED = 130
+OUTPUT_CLOSED = 141
+
+BUG_HINT = "This is a bug in Playhead. Please report it, with the lines above and what you typed."
+
+TRACEBACK = "PLAYHEAD_TRACEBACK"
+"""Set to 1 to see where an error comes from."""
+
+
+def exit_code(error: PlayheadError) -> int:
+    """The exit code that stands for an error."""
+    if isinstance(error, InvalidInput):
+        return INVALID
+    if isinstance(error, Retriable):
+        return RETRIABLE
+    return FATAL
+
+
+def show(error: PlayheadError) -> None:
+    """Print an error to stderr: code, message, and on a line of its own what to do about it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    if os.environ.get(TRACEBACK) == "1":
+        traceback.print_exception(error)
+    text = Text.assemble((f"error {error.code}", "bold red"), ": ", error.message.rstrip())
+    if error.remedy:
+        text.append("\n  ").append(error.remedy, style="cyan")
+    Console(stderr=True, highlight=False).print(text, soft_wrap=True)
+
+
+def close_output() -> SystemExit:
+    """What to raise when stdout is gone: nothing is printed about it, not even by the interpreter's last flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return SystemExit(OUTPUT_CLOSED)

@@ -1,0 +1,88 @@
+"""`playhead send`: one event from the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from playhead.cli.output import AsJson, print_data, print_json
+from playhead.errors import InvalidInput, PlayheadError
+
+if TYPE_CHECKING:
+    from playhead import OutgoingEvent, SentEvent
+    from playhead.config import Settings
+
+CLIENT_ID = "cli"
+
+
+def send(
+    name: Annotated[str, typer.Argument(help="The event's name, such as user.created.")],
+    payload: Annotated[
+        str, typer.Argument(help="A JSON object, @FILE for one from a file, - for one from stdin.")
+    ] = "{}",
+    key: Annotated[str | None, typer.Option(help="Events with the same key stay in order.")] = None,
+    id: Annotated[str | None, typer.Option(help="An idempotency key: sent twice, it starts one run per job.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Send one event, and wait until it is in the log.
+
+    playhead send user.created '{"email": "ada@example.com", "userId": "7"}'
+    """
+    from playhead import outgoing
+    from playhead.cli.connection import settings_of
+    from playhead.cli.project import find_project
+
+    values = read_payload(payload)
+    project = find_project()
+    project.import_catalog()
+    event = outgoing(name, values, id=id, key=key)  # what is wrong with it shows before a broker is looked for
+    sent = asyncio.run(_send(settings_of(project), event))
+    if json:
+        print_json(sent._asdict())
+    else:
+        from rich.text import Text
+
+        place = f"{sent.topic}/{sent.partition}@{sent.offset}"
+        print_data(Text.assemble(("sent ", "green"), (sent.name, "bold"), f"  {sent.id}  ", (place, "dim")))
+
+
+def read_payload(text: str) -> dict[str, Any]:
+    """The payload that an argument means.
+
+    Raises:
+        InvalidInput: the file can't be read, or it is no JSON object.
+    """
+    from playhead.serde import NotJson, from_json
+
+    try:
+        if text == "-":
+            data = sys.stdin.buffer.read()
+        elif text.startswith("@"):
+            data = Path(text[1:]).read_bytes()
+        else:
+            data = text.encode()
+        values = from_json(data)
+    except OSError as error:
+        raise InvalidInput(f"the payload's file can't be read: {error}.") from error
+    except NotJson as error:
+        example = """'{"userId": "7"}'"""
+        raise InvalidInput(f"the payload is {error}.", remedy=f"Quote it for the shell: {example}") from error
+    if not isinstance(values, dict):
+        raise InvalidInput(f"the payload is a JSON object, not {type(values).__name__}.")
+    return values
+
+
+async def _send(settings: Settings, event: OutgoingEvent) -> SentEvent:
+    from playhead import Client
+    from playhead.cli.connection import connected
+
+    async with connected(settings) as broker:
+        client = Client(CLIENT_ID, settings=settings, broker=broker)
+        (sent,) = await client.send_all([event])
+        if isinstance(sent, PlayheadError):
+            raise sent
+        return sent
