@@ -1,13 +1,21 @@
-"""Playhead: an event-sourced job runtime on Apache Kafka."""
+"""Playhead: an event-sourced job runtime on Apache Kafka.
 
-from playhead.blocking import BlockingClient
-from playhead.client import Client, send_event
-from playhead.config import Settings
-from playhead.events import Event, OutgoingEvent, TypedEvent, outgoing
-from playhead.io import IO, RunInfo, SyncIO
-from playhead.job import Job, event_trigger
-from playhead.retry import NO_RETRY, NonRetriableError, RetryAfter, RetryPolicy
-from playhead.sending import SentEvent
+Names are imported when they are first used (PEP 562), so that a command, or a service that needs a few of them, does
+not wait for the others.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playhead.blocking import BlockingClient
+    from playhead.client import Client, send_event
+    from playhead.config import Settings
+    from playhead.events import Event, OutgoingEvent, TypedEvent, outgoing
+    from playhead.io import IO, RunInfo, SyncIO
+    from playhead.job import Job, event_trigger
+    from playhead.retry import NO_RETRY, NonRetriableError, RetryAfter, RetryPolicy
+    from playhead.sending import SentEvent
 
 __all__ = [
     "IO",
@@ -29,3 +37,23 @@ __all__ = [
     "outgoing",
     "send_event",
 ]
+
+_HOMES = {
+    "blocking": ("BlockingClient",),
+    "client": ("Client", "send_event"),
+    "config": ("Settings",),
+    "events": ("Event", "OutgoingEvent", "TypedEvent", "outgoing"),
+    "io": ("IO", "RunInfo", "SyncIO"),
+    "job": ("Job", "event_trigger"),
+    "retry": ("NO_RETRY", "NonRetriableError", "RetryAfter", "RetryPolicy"),
+    "sending": ("SentEvent",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'playhead' has no attribute {name!r}")
+    value: object = getattr(import_module(f"playhead.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
