@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from socket import socket
@@ -38,8 +39,19 @@ def host_jobs(
         KeyboardInterrupt: it was Ctrl-C that ended it.
         Fatal, BrokerUnavailable, TopicMisfit: it can't go on.
     """
+    _collect_garbage_seldom()
     if run_fast(_host(jobs, settings, grace_seconds, sockets)):
         raise KeyboardInterrupt
+
+
+def _collect_garbage_seldom() -> None:
+    """What was imported lives for ever, and a run's objects die by reference count: look through them less often.
+
+    With Python's defaults the collector takes a fifth of a no-op run's time (measured with a thousand runs in memory).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def _host(
