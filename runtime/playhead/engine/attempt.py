@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import multiprocessing
 import time
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -138,7 +138,11 @@ class Performer:
             return await self.job.function(payload, IO(info, sends, make_logger))
         loop = asyncio.get_running_loop()
         if self.job.executor == "process":
-            return await loop.run_in_executor(self._pool(), self.job.function, payload, None)
+            try:
+                return await loop.run_in_executor(self._pool(), self.job.function, payload, None)
+            except BrokenExecutor:
+                self._executor = None  # a process died, and took its pool along: the next attempt gets a new one
+                raise
         context = contextvars.copy_context()
         io = SyncIO(info, sends, make_logger, loop)
         return await loop.run_in_executor(self._pool(), context.run, self.job.function, payload, io)

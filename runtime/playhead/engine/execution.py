@@ -174,10 +174,12 @@ class Execution:
         duration_ms = round((self._clock.monotonic() - run.started_at) * 1000, 3)
         if error is None:
             try:
-                self._finish(run, [*self._narrator.sends(run), self._narrator.succeeded(run, output, duration_ms)])
-                return
+                told = self._narrator.succeeded(run, output, duration_ms)
             except UnfitOutput as unfit:
                 error = NonRetriableError(str(unfit))
+            else:
+                self._finish(run, [*self._narrator.sends(run), told])
+                return
         match verdict(error, run.attempt, self._job.retry, self._rng.random()):
             case Retry(delay_seconds):
                 self._retry(run, error, duration_ms, delay_seconds)
