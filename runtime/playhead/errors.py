@@ -7,7 +7,8 @@
     │   ├── EventTooLarge           the event is larger than its topic takes
     │   ├── UnknownTopic            no topic of that entity
     │   ├── NotAuthorized           the broker refuses these credentials
-    │   └── InvalidJob              a job's definition contradicts itself or another's
+    │   ├── InvalidJob              a job's definition contradicts itself or another's
+    │   └── InvalidSetting          a setting can't be used
     ├── Retriable               nothing is wrong with the request: the same call may succeed later
     │   └── BrokerUnavailable       the broker did not answer in time
     ├── Fatal                   a person has to act; the process says what to do and stops
@@ -17,7 +18,8 @@
     │   ├── NoBroker                no way to start or find a broker
     │   ├── AlreadyRunning          another `playhead dev` owns this folder
     │   ├── PortInUse               another program listens on the port
-    │   └── NoJobs                  nothing to run was found
+    │   ├── NoJobs                  nothing to run was found
+    │   └── BrokenDownload          a downloaded file is not what was pinned
     ├── Fenced                  another member owns the task now; this one drops its work
     └── Poison                  this record can never be read; it goes to the dead letters
 
