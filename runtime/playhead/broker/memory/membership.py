@@ -178,6 +178,8 @@ class MemoryMembership:
         if member.id in self._group.members:
             self._group.rebalance()
             return
+        if self._member is not member:
+            return  # it heard of it in another way, and has come back already
         await self._revoke()
         if self._member is member and not self._left:
             self._join()
