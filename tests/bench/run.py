@@ -1,0 +1,216 @@
+"""The figures of README.md: `make bench`. Prints a table in Markdown; ratios are taken within this run.
+
+    python tests/bench/run.py [--quick]
+
+Starts a Kafka of its own. Leave the machine alone meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import structlog
+import uvloop
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT))
+
+from tests.bench import measures, raw  # noqa: E402 -- `tests` is found through the line above
+from tests.bench.catalog import ThingMade  # noqa: E402
+from tests.survive import fleet  # noqa: E402
+from tests.survive.worker_process import Options  # noqa: E402
+
+from playhead.dev.install import default_home, install  # noqa: E402
+from playhead.dev.java import find_java  # noqa: E402
+from playhead.dev.local_broker import LocalKafka  # noqa: E402
+from playhead.events import outgoing  # noqa: E402
+
+QUICK = "--quick" in sys.argv
+Row = tuple[str, str, str, str]
+
+
+def rss_mib() -> float:
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+async def throughput(bootstrap: str) -> list[Row]:
+    events, ours, theirs, sent = (20_000 if QUICK else 100_000), [], [], 0.0
+    for _ in range(3):  # by turns, since the machine is never quite the same
+        async with measures.bench(bootstrap, "rate") as b:
+            sent = await measures.fill(b.client, events)
+            theirs.append(await raw.transactional_loop(bootstrap, b.settings.topic_prefix, events))
+            ours.append(await measures.no_op_runs(b, events))
+    mine, other = sorted(ours)[1], sorted(theirs)[1]
+    what = "no-op typed job, runs/s, one process, four partitions"
+    return [
+        (what, f"{mine:,.0f}", f"{other:,.0f}: AIOKafkaProducer transactional loop", f"{mine / other:.2f}"),
+        ("sending in batches, events/s", f"{sent:,.0f}", "", ""),
+    ]
+
+
+async def memory(bootstrap: str) -> list[Row]:
+    small, large = (20_000, 100_000) if QUICK else (100_000, 1_000_000)
+    async with measures.bench(bootstrap, "memory") as b:
+        await measures.fill(b.client, small)
+        await measures.no_op_runs(b, small)
+        first = rss_mib()
+        await measures.fill(b.client, large - small)
+        await measures.no_op_runs(b, large)
+        return [
+            (f"memory of the process after {small:,} and {large:,} runs", f"{first:.0f}, {rss_mib():.0f} MiB", "", "")
+        ]
+
+
+async def latencies(bootstrap: str) -> list[Row]:
+    seconds = 3.0 if QUICK else 15.0
+    percentile, rows = measures.percentile, []
+    async with measures.bench(bootstrap, "start") as b:
+        ours = await measures.start_latency(b, seconds, 200)
+        theirs: list[float] = []
+
+        def seen(value: bytes) -> None:
+            theirs.append((time.perf_counter() - orjson.loads(value)["sentAt"]) * 1000)
+
+        stop = asyncio.Event()
+        reading = asyncio.create_task(raw.read_starts(bootstrap, f"{b.settings.topic_prefix}thing", seen, stop))
+        await asyncio.sleep(1)
+        await measures.send_at_rate(b.client, seconds, 200)
+        stop.set()
+        await reading
+        theirs = theirs[100:]
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        mine, other = percentile(ours, share), percentile(theirs, share)
+        what = f"event sent to job start at 200/s, {name}"
+        rows.append((what, f"{mine:.2f} ms", f"{other:.2f} ms: bare aiokafka consumer", f"{mine / other:.2f}"))
+    async with measures.bench(bootstrap, "hop") as b:
+        rounds = 200 if QUICK else 1000
+        mine = percentile(await measures.chain_hops(b, rounds // measures.CHAIN_HOPS), 0.5)
+        other = percentile(await raw.lone_transactions(bootstrap, b.settings.topic_prefix, rounds), 0.5)
+        told = f"{other:.2f} ms: lone AIOKafkaProducer transaction, to a reader"
+        rows.append(("hop in a chain, p50", f"{mine:.2f} ms", told, f"{mine / other:.2f}"))
+    async with measures.bench(bootstrap, "wait") as b:
+        waits = await measures.waits_for_commit(b, seconds, 800)
+        told = f"{percentile(waits, 0.5):.1f} / {percentile(waits, 0.99):.1f} ms"
+        rows.append(("finished run waiting for its commit, 200/s a partition of 80 ms jobs, p50 / p99", told, "", ""))
+    return rows
+
+
+def starts(bootstrap: str) -> list[Row]:
+    """Importing the producer, in a process of its own; the median of seven."""
+    took = []
+    for _ in range(7):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "from playhead import Client, send_event"], check=True)
+        took.append(time.perf_counter() - started)
+    bare = []
+    for _ in range(7):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import aiokafka"], check=True)
+        bare.append(time.perf_counter() - started)
+    mine, other = sorted(took)[3] * 1000, sorted(bare)[3] * 1000
+    return [
+        (
+            "python with the producer imported",
+            f"{mine:.0f} ms",
+            f"{other:.0f} ms: import aiokafka",
+            f"{mine / other:.2f}",
+        )
+    ]
+
+
+async def first_job(bootstrap: str) -> list[Row]:
+    """From the start of a worker's process to the first run in it, an event waiting."""
+    async with measures.bench(bootstrap, "first") as b:
+        await fleet.make_topics(b.broker, b.settings.topic_prefix)
+        await b.client.send_events([_thing(1)])
+        options = Options(bootstrap, b.settings.topic_prefix, jobs=("count",))
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            worker = await fleet.WorkerProcess.start(options, Path(folder) / "log")
+            while not any("started" in told for told in worker.said):  # noqa: ASYNC110 -- told by another process
+                await asyncio.sleep(0.002)
+            took = time.perf_counter() - started
+            await worker.end(signal.SIGTERM)
+    return [("start of a worker's process to its first run", f"{took * 1000:.0f} ms", "", "")]
+
+
+def _thing(n: int) -> ThingMade:
+    return ThingMade(email="a@example.com", user_id=str(n), name="Ada")
+
+
+async def kills(bootstrap: str) -> list[Row]:
+    """kill -9 at random while events come; then what a read_committed reader finds."""
+    kill_count, per_kill = (3, 500) if QUICK else (20, 2_500)
+    jobs, rng = ("count", "chain", "chained"), random.Random(7)
+    async with measures.bench(bootstrap, "kill") as b:
+        prefix = b.settings.topic_prefix
+        options = Options(bootstrap, prefix, jobs=jobs, work_seconds=0.001)
+        sent: list[str] = []
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log"
+            workers = [await fleet.WorkerProcess.start(options, log) for _ in range(2)]
+            for _ in range(kill_count):
+                events = [outgoing(_thing(n), key=str(n % 50)) for n in range(per_kill)]
+                await b.client.send_all(events)
+                sent += [event.id for event in events]
+                await asyncio.sleep(rng.uniform(0.1, 2.0))
+                await workers.pop(rng.randrange(2)).end()
+                workers.append(await fleet.WorkerProcess.start(options, log))
+            while not await fleet.finished(b.broker, prefix, jobs, sent):  # noqa: ASYNC110 -- other processes do it
+                await asyncio.sleep(1)
+            report = await fleet.check(b.broker, prefix, jobs, sent)
+            for worker in workers:
+                await worker.end()
+    took = time.perf_counter() - started
+    lost, doubled = len(report.lost) + len(report.links_lost), len(report.doubled) + len(report.links_doubled)
+    return [
+        (
+            f"{kill_count} kills -9 under {len(sent):,} events and three jobs ({took:.0f} s): lost, doubled",
+            f"{lost}, {doubled}",
+            "",
+            "",
+        )
+    ]
+
+
+def main() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)  # as a worker's process has it
+    with tempfile.TemporaryDirectory() as folder:
+        kafka = LocalKafka(Path(folder), find_java(), install(default_home(CHECKOUT / ".playhead")), port=0)
+        kafka.start()
+        try:
+            rows = starts(kafka.bootstrap_servers)
+            parts: list[Callable[[str], object]] = [latencies, throughput, first_job, memory, kills]
+            for part in parts:
+                print(f"… {part.__name__}", file=sys.stderr, flush=True)
+                rows += uvloop.run(part(kafka.bootstrap_servers))  # type: ignore[arg-type]
+        finally:
+            kafka.stop()
+    cores, memory_gib = os.cpu_count(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    where = "broker and client on the same machine"
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores, {memory_gib:.0f} GiB, {where}\n")
+    print("| what | Playhead | against | ratio |\n|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    main()
