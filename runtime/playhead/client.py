@@ -105,10 +105,11 @@ class Client:
         if self._broker is not None:
             return self._broker
         # One attempt for all who wait: with one of its own, each would wait for those of all before it.
-        if self._connecting is None or self._connecting.done():
-            self._connecting = asyncio.create_task(self._connect(), name=f"connect {self.id}")
-        await asyncio.wait({self._connecting})
-        return self._connecting.result()
+        attempt = self._connecting
+        if attempt is None or attempt.done():
+            attempt = self._connecting = asyncio.create_task(self._connect(), name=f"connect {self.id}")
+        await asyncio.wait({attempt})
+        return attempt.result()
 
     async def _connect(self) -> Broker:
         broker = self._given_broker

@@ -11,6 +11,8 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, TypeAdapter
 
+from playhead.errors import InvalidEventName
+from playhead.events import check_name
 from playhead.http import schemas
 from playhead.http.envelope import BATCH_FIELDS, EVENT_FIELDS
 
@@ -126,7 +128,7 @@ def test_examples_fit_their_schemas(document: dict[str, Any]) -> None:
     ("path", "method", "statuses"),
     [
         ("/trigger", "post", {"200", "400", "408", "413", "415", "422", "500", "502", "503"}),
-        ("/api/events", "post", {"200", "207", "400", "408", "413", "415", "422", "500", "502", "503"}),
+        ("/api/events", "post", {"200", "207", "400", "408", "413", "415", "422", "500", "503"}),
         ("/healthz", "get", {"200"}),
         ("/readyz", "get", {"200", "503"}),
         ("/", "get", {"200"}),
@@ -150,21 +152,30 @@ async def test_request_examples_are_taken(http: httpx.AsyncClient, document: dic
         for example in examples.values():
             text = httpx.Request("POST", "http://test", json=example["value"]).read()
             answer = await http.post(
-                path, content=text.replace(b"user.created", b"thing.created"), headers={"content-type": "application/json"}
+                path,
+                content=text.replace(b"user.created", b"thing.created"),
+                headers={"content-type": "application/json"},
             )
             assert answer.status_code == 200
 
 
 def test_name_pattern_is_the_conventions(document: dict[str, Any]) -> None:
     pattern = re.compile(document["components"]["schemas"]["TriggerRequest"]["properties"]["event"]["pattern"])
-    for name in ("user.created", "a.b.c", "dead-file.scan-2.done", "user", "User.created", "user..x", "1.a", "a-.b", "a.b-"):
+    for name in (
+        "user.created",
+        "a.b.c",
+        "dead-file.scan-2.done",
+        "user",
+        "User.created",
+        "user..x",
+        "1.a",
+        "a-.b",
+        "a.b-",
+    ):
         assert bool(pattern.search(name)) == _passes(name), name
 
 
 def _passes(name: str) -> bool:
-    from playhead.errors import InvalidEventName
-    from playhead.events import check_name
-
     try:
         check_name(name, reserved_ok=True)
     except InvalidEventName:

@@ -6,13 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.http.parcels import ParcelShipped
 
 from playhead import Client
 from playhead.broker.contract import Appended, Record, StoredRecord
 from playhead.broker.memory import MemoryBroker
 from playhead.errors import BrokerTooOld, NotAuthorized
 from playhead.http import create_app, reaches
-from tests.http.parcels import ParcelShipped
 
 GUIDE = {"event": "test.event", "payload": {"message": "This is a test event"}}
 MISSING = b'{"error":"Missing required fields"}'
@@ -82,7 +82,6 @@ class TestSent:
             await http.post("/trigger", json={"event": "thing.happened", "payload": {"n": number}, "key": "k"})
         assert [record.value for record in memory.stored("thing")] == [b'{"n":%d}' % n for n in range(5)]
 
-
     async def test_offset_that_the_broker_has_forgotten_is_null(
         self, http: httpx.AsyncClient, memory: MemoryBroker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -97,8 +96,21 @@ class TestSent:
 class TestMissing:
     @pytest.mark.parametrize(
         "body",
-        ["null", "[]", '"text"', "5", "true", "{}", '{"event":""}', '{"event":null}', '{"event":false}', '{"event":0}']
-        + ['{"payload":{}}', '{"event":"","unknown":1}', '[{"event":"thing.happened"}]'],
+        [
+            "null",
+            "[]",
+            '"text"',
+            "5",
+            "true",
+            "{}",
+            '{"event":""}',
+            '{"event":null}',
+            '{"event":false}',
+            '{"event":0}',
+            '{"payload":{}}',
+            '{"event":"","unknown":1}',
+            '[{"event":"thing.happened"}]',
+        ],
     )
     async def test_no_event_is_answered_to_the_letter(self, http: httpx.AsyncClient, body: str) -> None:
         answer = await http.post("/trigger", content=body, headers={"content-type": "application/json"})
@@ -207,9 +219,7 @@ class TestIdempotencyKey:
         assert memory.stored("test") == []
 
     @pytest.mark.parametrize("header", [b"", b'"', b'""', b'"open', "schlüssel".encode(), b"x" * 256])
-    async def test_that_is_no_id_is_refused(
-        self, http: httpx.AsyncClient, memory: MemoryBroker, header: bytes
-    ) -> None:
+    async def test_that_is_no_id_is_refused(self, http: httpx.AsyncClient, memory: MemoryBroker, header: bytes) -> None:
         answer = await http.post("/trigger", json=GUIDE, headers=[(b"Idempotency-Key", header)])
         assert answer.status_code == 422
         assert memory.stored("test") == []
@@ -237,7 +247,9 @@ class TestBroker:
         assert answer.json()["size_bytes"] > answer.json()["limit_bytes"] > 700_000
         assert memory.stored("thing") == []
 
-    @pytest.mark.parametrize("error", [NotAuthorized("not authorized to write to topic 'thing'."), BrokerTooOld("old.")])
+    @pytest.mark.parametrize(
+        "error", [NotAuthorized("not authorized to write to topic 'thing'."), BrokerTooOld("old.")]
+    )
     async def test_refusal_of_the_servers_credentials_or_of_the_broker_is_502(
         self, memory: MemoryBroker, error: Exception, monkeypatch: pytest.MonkeyPatch
     ) -> None:

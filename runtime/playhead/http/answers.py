@@ -59,7 +59,9 @@ def status_of(error: PlayheadError) -> int:
 
 def failure(error: PlayheadError) -> dict[str, Any]:
     """The error as a JSON object: `error`, `code`, what it knows, `remedy`."""
-    remedy = MAY_BE_WRITTEN if isinstance(error, Retriable) else error.remedy or "Correct what is named, and send it again."
+    remedy = (
+        MAY_BE_WRITTEN if isinstance(error, Retriable) else error.remedy or "Correct what is named, and send it again."
+    )
     message = error.message
     if len(message) > MAX_ERROR_CHARS:
         message = message[:MAX_ERROR_CHARS] + "…"

@@ -81,7 +81,6 @@ _SHARED: Final[dict[int | str, dict[str, Any]]] = {
     408: _answer(f"The body did not arrive within {DEFAULT_LIMITS.body_seconds:g} s."),
     415: _answer("Another content type than JSON, another charset than UTF-8, or an encoded body."),
     500: _answer("A fault in Playhead. The server's log has it."),
-    502: _answer("The broker refuses the server's credentials, or is too old: somebody has to act."),
 }
 
 TRIGGER: Final[dict[str, Any]] = {
@@ -116,6 +115,7 @@ TRIGGER: Final[dict[str, Any]] = {
             headers=_RETRY_AFTER,
             away=_AWAY,
         ),
+        502: _answer("The broker refuses the server's credentials, or is too old: somebody has to act."),
         **_SHARED,
     },
     "openapi_extra": {

@@ -60,8 +60,8 @@ class Location(BaseModel):
     offset: int | None = Field(
         ge=0,
         examples=[1042],
-        description="null where the event is in the log and the broker has forgotten at which offset: the answer to the "
-        "first request was lost, and the repeated one was recognised too late to tell.",
+        description="null where the event is in the log and the broker no longer knows at which offset: its first "
+        "answer was lost, and the request was repeated.",
     )
 
 
@@ -90,7 +90,7 @@ class ErrorAnswer(BaseModel):
     """What is wrong and what to do. Beyond these four fields, an error says what it knows, such as `fields`."""
 
     error: str = Field(description="What is wrong, for people.")
-    code: str = Field(pattern=r"^PH\d{3}$", description="Stable; ERRORS.md and the API's README list them.")
+    code: str = Field(pattern=r"^PH\d{3}$", description="Stable. ERRORS.md lists PH1 to PH5; the API's README, PH6.")
     remedy: str = Field(description="What can be done about it.")
     rule: str | None = Field(default=None, description="The naming rule that is broken (PH101).")
     suggestion: str | None = Field(default=None, description="A name that would pass (PH101).")
