@@ -40,6 +40,7 @@ from playhead.serde import (
     TRACEPARENT,
     NotJson,
     from_json,
+    plain_text,
     rfc3339,
     to_json,
 )
@@ -314,7 +315,8 @@ class Event:
         self.id = self._text(CE_ID)
 
     def _text(self, name: str) -> str:
-        return self._headers.get(name, b"").decode(errors="replace")
+        # Kafka knows headers without a value.
+        return (self._headers.get(name) or b"").decode(errors="replace")
 
     def check(self) -> None:
         """Raise Poison where the record is no CloudEvent in binary mode."""
@@ -354,7 +356,7 @@ class Event:
 
     @property
     def depth(self) -> int:
-        text = self._headers.get(DEPTH, b"0")
+        text = self._headers.get(DEPTH) or b"0"
         return int(text) if text.isdigit() and len(text) < 6 else 0
 
     def header(self, name: str) -> bytes | None:
@@ -391,3 +393,6 @@ class Event:
         except ValidationError as error:
             fields = "; ".join(f"{path or '(payload)'}: {why}" for path, why in invalid_fields(error))
             raise Poison(f"the payload does not fit {model.__qualname__}: {fields}.") from error
+        except Exception as error:
+            why = f"{type(error).__qualname__}: {plain_text(error)}"
+            raise Poison(f"a validator of {model.__qualname__} raised {why}.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from hashlib import blake2b
 
@@ -15,9 +16,14 @@ class EventIds:
     part that stays the same within a millisecond only once: there is one for every record.
     """
 
-    __slots__ = ("_at", "_counter", "_millis", "_pool", "_prefix")
+    __slots__ = ("_at", "_counter", "_lock", "_millis", "_pool", "_prefix")
 
     def __init__(self) -> None:
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget what is left of the random bits: a forked process has the same, and must not use them again."""
+        self._lock = threading.Lock()  # plain functions send from threads of their own
         self._millis = 0
         self._counter = 0
         self._prefix = ""
@@ -26,21 +32,25 @@ class EventIds:
 
     def __call__(self) -> str:
         millis = time.time_ns() // 1_000_000
-        if millis > self._millis or self._counter == 0xFFF:
-            self._millis = max(millis, self._millis + 1)
-            self._counter = -1
-            digits = f"{self._millis:012x}"
-            self._prefix = f"{digits[:8]}-{digits[8:]}-7"
-        self._counter += 1
-        at = self._at
-        if at >= len(self._pool):
-            self._pool, at = os.urandom(15 * 512).hex(), 0
-        self._at = at + 15
-        random = self._pool[at : at + 15]
-        return f"{self._prefix}{self._counter:03x}-8{random[:3]}-{random[3:]}"
+        with self._lock:
+            if millis > self._millis or self._counter == 0xFFF:
+                self._millis = max(millis, self._millis + 1)
+                self._counter = -1
+                digits = f"{self._millis:012x}"
+                self._prefix = f"{digits[:8]}-{digits[8:]}-7"
+            self._counter += 1
+            at = self._at
+            if at >= len(self._pool):
+                self._pool, at = os.urandom(15 * 512).hex(), 0
+            self._at = at + 15
+            random = self._pool[at : at + 15]
+            return f"{self._prefix}{self._counter:03x}-8{random[:3]}-{random[3:]}"
 
 
 new_event_id = EventIds()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=new_event_id.start_anew)
 
 
 def run_id(job_id: str, event_id: str, task: int, replay_id: str = "") -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+MAX_DELAY_SECONDS = 366 * 86_400.0
+
 
 class NonRetriableError(Exception):
     """Raised by a job: do not try this run again; it fails now and goes to the dead letters."""
@@ -14,12 +16,15 @@ class RetryAfter(Exception):
     """Raised by a job: try this run again, but not before `delay`.
 
     Args:
-        delay: a timedelta, or seconds.
+        delay: a timedelta, or seconds; at most a year.
         reason: kept with the run.
     """
 
     def __init__(self, delay: timedelta | float, reason: str = "") -> None:
-        self.delay_seconds = max(0.0, delay.total_seconds() if isinstance(delay, timedelta) else float(delay))
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        if not seconds <= MAX_DELAY_SECONDS:
+            raise ValueError(f"a retry waits for a year at most, not for {seconds:g} s")
+        self.delay_seconds = max(0.0, seconds)
         super().__init__(reason or f"retry after {self.delay_seconds:g} s")
 
 
@@ -40,8 +45,10 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
             raise ValueError(f"max_attempts is {self.max_attempts}; it counts the first try, so it is at least 1")
-        if self.initial_seconds < 0 or self.max_seconds < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
-            raise ValueError("initial_seconds and max_seconds are >= 0, factor is >= 1, jitter is from 0 to 1")
+        if not (0 <= self.initial_seconds <= MAX_DELAY_SECONDS and 0 <= self.max_seconds <= MAX_DELAY_SECONDS):
+            raise ValueError("initial_seconds is from 0 to a year, and so is max_seconds")
+        if not (self.factor >= 1 and 0 <= self.jitter <= 1):
+            raise ValueError("factor is >= 1, jitter is from 0 to 1")
 
     def delay_seconds(self, attempt: int, random: float) -> float | None:
         """How long to wait after failed attempt number `attempt` (from 1), or None when it was the last.

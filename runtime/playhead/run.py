@@ -22,8 +22,10 @@ from typing import Any, TypeAlias
 from playhead.errors import PlayheadError, Poison
 from playhead.events import TypedEvent
 from playhead.retry import NonRetriableError, RetryAfter, RetryPolicy
+from playhead.serde import plain_text
 
 MAX_OUTPUT_BYTES = 256 * 1024
+MAX_MESSAGE_CHARS = 4_096
 MAX_TRACEBACK_CHARS = 16_384
 MAX_LOG_LINES = 1_000
 MAX_LOG_BYTES = 128 * 1024
@@ -96,10 +98,13 @@ class Failure(TypedEvent):
         while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("playhead.engine"):
             trace = trace.tb_next
         lines = "".join(traceback.format_exception(kind, error, trace))
+        message = plain_text(error)
+        if len(message) > MAX_MESSAGE_CHARS:
+            message = f"{message[:MAX_MESSAGE_CHARS]}… ({len(message):,} characters)"
         return cls(
             type=f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
-            message=str(error),
-            traceback=lines[-MAX_TRACEBACK_CHARS:],
+            message=message,
+            traceback=plain_text(lines[-MAX_TRACEBACK_CHARS:]),
         )
 
 

@@ -80,21 +80,30 @@ def _has_non_finite(value: Any) -> bool:
     return False
 
 
+def plain_text(value: object) -> str:
+    """`str(value)`, whatever it is: text that JSON and UTF-8 take, and an answer even where `__str__` raises."""
+    try:
+        text = str(value)
+    except Exception as error:  # noqa: BLE001 -- a user's code
+        text = f"<{type(value).__qualname__}, whose text can't be had: {type(error).__qualname__}>"
+    return text.encode(errors="replace").decode()
+
+
 class Timestamps:
     """Formats milliseconds since the epoch as RFC 3339 in UTC; the part that changes once a second is kept."""
 
-    __slots__ = ("_prefix", "_second")
+    __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._second = -1
-        self._prefix = ""
+        self._kept = (-1, "")  # one value, so that a thread never sees the text of another's second
 
     def __call__(self, millis: int) -> str:
         second, rest = divmod(millis, 1000)
-        if second != self._second:
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second = second
-        return f"{self._prefix}.{rest:03d}Z"
+        kept, text = self._kept
+        if second != kept:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._kept = (second, text)
+        return f"{text}.{rest:03d}Z"
 
 
 rfc3339 = Timestamps()

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.broker.kafka_provider import KafkaProvider
 from tests.broker.memory_provider import MemoryProvider
 from tests.broker.provider import Provider
 
 from playhead.broker.contract import Broker
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["memory", "memory-late-markers", pytest.param("kafka", marks=pytest.mark.kafka)])
 async def provider(request: pytest.FixtureRequest) -> AsyncIterator[Provider]:
     """An implementation of the contract with a client that is started."""
     under_test: Provider
-    if request.param == "memory":
-        under_test = MemoryProvider()
+    if request.param == "kafka":
+        under_test = KafkaProvider(request.getfixturevalue("kafka_bootstrap"))
     else:
-        kafka_provider = pytest.importorskip("tests.broker.kafka_provider")
-        under_test = kafka_provider.KafkaProvider(request.getfixturevalue("kafka_bootstrap"))
+        under_test = MemoryProvider(marker_latency_seconds=0.003 if request.param == "memory-late-markers" else 0.0)
     await under_test.broker.start()
     try:
         yield under_test

@@ -22,6 +22,7 @@ from tests.waiting import wait_until
 from playhead.broker.contract import Broker, Commit, Mark, Outcome, Partition, Record
 from playhead.broker.kafka import KafkaBroker, writer
 from playhead.broker.kafka.link import LostError
+from playhead.broker.kafka.membership import GroupTimings
 from playhead.broker.kafka.wire import EndTxnRequest
 from playhead.config import Settings
 
@@ -55,14 +56,18 @@ class KafkaProvider:
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._settings = Settings(bootstrap_servers=bootstrap_servers, metadata_max_age_seconds=1.0)
-        self._first = KafkaBroker(self._settings)
+        self._first = self._new_client()
         self._clients = [self._first]
         self._transactions: list[KafkaTransaction] = []
         self.broker: Broker = self._first
         self.members: list[Member] = []
 
+    def _new_client(self) -> KafkaBroker:
+        # Members hear of a rebalance with their next heartbeat; the usual 2 s would be most of this suite's time.
+        return KafkaBroker(self._settings, group_timings=GroupTimings(heartbeat_ms=200))
+
     async def another_client(self) -> Broker:
-        client = KafkaBroker(self._settings)
+        client = self._new_client()
         await client.start()
         self._clients.append(client)
         return client
@@ -136,7 +141,7 @@ class KafkaProvider:
             link.send, writer.COMMIT_LIMIT_SECONDS = send, limit_seconds
 
     async def compact(self, topic: str, gone: Sequence[int]) -> None:
-        """Wait for the cleaner. It leaves the newest segment alone, so a filler (later by `segment.ms`) opens another."""
+        """Wait for the cleaner. It leaves the newest segment alone: a filler, later by `segment.ms`, opens one."""
         partition = Partition(topic, 0)
         await self.broker.append([Record(topic, 0, b"filler", b"filler", [], NOW_MS + 60_000)])
 

@@ -30,8 +30,9 @@ class MemoryTransaction:
 class MemoryProvider:
     """Every client is the same object: it is the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, marker_latency_seconds: float = 0.0) -> None:
         self.memory = MemoryBroker()
+        self.memory.marker_latency_seconds = marker_latency_seconds
         self.memory.heartbeat_seconds = 0.02  # on the machine's clock: an expelled member learns of it this much later
         self.broker: Broker = self.memory
         self.members: list[Member] = []

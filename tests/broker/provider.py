@@ -45,6 +45,11 @@ class StuckCommit:
     may_end: asyncio.Event
     """Set it, and the commit tries to end its transaction after all."""
 
+    async def give_up(self) -> None:
+        """Cancel it."""
+        self.outcome.cancel()
+        await asyncio.wait([self.outcome])
+
 
 class Provider(Protocol):
     """One implementation of the contract, for one test."""
@@ -224,9 +229,15 @@ async def append(broker: Broker, *records: Record) -> list[int]:
 
 
 async def read_all(broker: Broker, partition: Partition, *, committed: bool = True) -> list[StoredRecord]:
-    """Everything of a partition that can be read now."""
-    start, end = (await broker.bounds([partition], committed=committed))[partition]
+    """Everything of a partition, once what is being ended is: its markers follow the outcome by a moment."""
+    start, end = (await broker.bounds([partition], committed=False))[partition]
     return await read(broker, partition, start, end, committed=committed)
+
+
+async def readable_now(broker: Broker, partition: Partition) -> list[StoredRecord]:
+    """What a committed reader sees while a transaction may be open."""
+    start, end = (await broker.bounds([partition]))[partition]
+    return await read(broker, partition, start, end)
 
 
 async def read(

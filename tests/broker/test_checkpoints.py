@@ -94,6 +94,7 @@ class TestRule4OnlyStableCheckpointsAreAnswered:
         partition = Partition(topic, 0)
         member = await sole_member(provider, topic, tasks=1)
         await member.membership.commit(member.commit_of({partition: Mark(1, "stable")}))
+        assert await member.membership.checkpoints([partition]) == {partition: Mark(1, "stable")}
         await provider.open_transaction([record(topic, 0, "a")], member.group, {partition: Mark(2)})
         async with asyncio.timeout(10):
             answer = await member.membership.unstable_checkpoints([partition])

@@ -212,6 +212,7 @@ class TestDescribingGroups:
         first, second = await two_members(provider, topic, tasks=4)
         task = min(first.tasks)
         await first.membership.commit(first.commit_of({Partition(topic, task): Mark(7, "text")}))
+        await first.membership.checkpoints([Partition(topic, task)])  # once it is stable
         info = await client.describe_group(first.group)
         assert (info.name, info.state) == (first.group, "stable")
         assert info.members == {
@@ -223,6 +224,7 @@ class TestDescribingGroups:
         topic = await new_topic(client, 1)
         member = await sole_member(provider, topic, tasks=1)
         await member.membership.commit(member.commit_of({Partition(topic, 0): 3}))
+        await member.membership.checkpoints([Partition(topic, 0)])  # once it is stable
         await member.membership.leave()
         info = await client.describe_group(member.group)
         assert (info.state, info.members) == ("empty", {})

@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import multiprocessing
 import time
+import traceback
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
@@ -13,31 +15,36 @@ import orjson
 import structlog
 
 from playhead.broker.contract import Broker
-from playhead.engine.live import LiveRun
+from playhead.engine.live import LiveRun, LiveState
 from playhead.errors import InvalidInput
 from playhead.events import MAX_CAUSATION_DEPTH, OutgoingEvent
 from playhead.io import IO, Logger, RunInfo, SyncIO
 from playhead.job import Job
 from playhead.run import MAX_LOG_BYTES, MAX_LOG_LINES
 from playhead.sending import SentEvent, current_run_sends, fitting_topic
-from playhead.serde import rfc3339
+from playhead.serde import plain_text, rfc3339
 from playhead.topics import partition_for
 
 MAX_SENDS_PER_RUN = 1_000
+_OWN_FIELDS = frozenset({"at", "level", "event", "exc_info"})
 
 
 class Sends:
     """What a run sends: kept with it until it ends well. Implements `playhead.sending.RunSends`."""
 
-    __slots__ = ("_broker", "_prefix", "_run")
+    __slots__ = ("_attempt", "_broker", "_prefix", "_run")
 
     def __init__(self, run: LiveRun, broker: Broker, prefix: str) -> None:
         self._run = run
+        self._attempt = run.attempt
         self._broker = broker
         self._prefix = prefix
 
     async def send(self, event: OutgoingEvent) -> SentEvent:
         run = self._run
+        if run.attempt != self._attempt or run.state is not LiveState.RUNNING:
+            # A thread, or a task that the function left behind, goes on after its attempt has ended.
+            raise InvalidInput(f"attempt {self._attempt} of run {run.id} has ended; {event.name!r} is not sent.")
         if len(run.sends) >= MAX_SENDS_PER_RUN:
             raise InvalidInput(f"run {run.id} has sent {MAX_SENDS_PER_RUN} events; that is the limit of one run.")
         if run.cause.depth > MAX_CAUSATION_DEPTH:
@@ -45,9 +52,10 @@ class Sends:
                 f"event {event.name!r} would be number {run.cause.depth} in a chain of runs; {MAX_CAUSATION_DEPTH} "
                 "are allowed. Two jobs probably trigger each other."
             )
+        sends = run.sends
         topic = await fitting_topic(self._broker, self._prefix, event)
         partition = partition_for(event.key, topic.partitions)
-        run.sends.append((event, topic.name, topic.partitions))
+        sends.append((event, topic.name, topic.partitions))
         return SentEvent(event.id, event.name, topic.name, partition, None)
 
 
@@ -55,45 +63,56 @@ class RunLog:
     """The outlet of `io.logger`: each line goes to the process's log and is kept with the run, up to a limit."""
 
     def __init__(self, run: LiveRun, outlet: Logger) -> None:
-        self._run = run
+        self._lines = run.logs  # of this attempt; the next one has a list of its own
         self._outlet = outlet
         self._bytes = 0
 
-    def _line(self, level: str, event: Any = "", **fields: Any) -> None:
+    def _line(self, level: str, /, **fields: Any) -> None:
+        event = fields.pop("event", "")
         getattr(self._outlet, level)(event, **fields)
-        lines = self._run.logs
+        lines = self._lines
         if len(lines) >= MAX_LOG_LINES or self._bytes >= MAX_LOG_BYTES:
             return
-        line = {"at": rfc3339(time.time_ns() // 1_000_000), "level": level, "event": str(event)}
-        line.update({name: _loggable(value) for name, value in fields.items() if name != "exc_info"})
+        line = {"at": rfc3339(time.time_ns() // 1_000_000), "level": level, "event": plain_text(event)}
+        line.update({plain_text(name): _loggable(value) for name, value in fields.items() if name not in _OWN_FIELDS})
+        if fields.get("exc_info"):
+            line["exception"] = plain_text(traceback.format_exc())
         self._bytes += len(orjson.dumps(line))
         if self._bytes >= MAX_LOG_BYTES or len(lines) == MAX_LOG_LINES - 1:
             line = {"at": line["at"], "level": "warning", "event": "(further lines are in the worker's log only)"}
         lines.append(line)
 
-    def debug(self, *event: Any, **fields: Any) -> None:
-        self._line("debug", *event, **fields)
+    def debug(self, /, **fields: Any) -> None:
+        self._line("debug", **fields)
 
-    def info(self, *event: Any, **fields: Any) -> None:
-        self._line("info", *event, **fields)
+    def info(self, /, **fields: Any) -> None:
+        self._line("info", **fields)
 
-    def warning(self, *event: Any, **fields: Any) -> None:
-        self._line("warning", *event, **fields)
+    def warning(self, /, **fields: Any) -> None:
+        self._line("warning", **fields)
 
-    def error(self, *event: Any, **fields: Any) -> None:
-        self._line("error", *event, **fields)
+    def error(self, /, **fields: Any) -> None:
+        self._line("error", **fields)
 
-    def critical(self, *event: Any, **fields: Any) -> None:
-        self._line("critical", *event, **fields)
+    def critical(self, /, **fields: Any) -> None:
+        self._line("critical", **fields)
 
 
 def _loggable(value: Any) -> Any:
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
+    if isinstance(value, str):
+        return plain_text(value)
     try:
         return orjson.loads(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
     except TypeError:
-        return repr(value)
+        return plain_text(repr(value))
+
+
+def _call(function: Callable[..., Any], payload: Any, io: SyncIO | None) -> Any:
+    """Call a plain function in its thread or process. A future can't hold a StopIteration: it would never be done."""
+    try:
+        return function(payload, io)
+    except StopIteration as stop:
+        raise RuntimeError("the function raised StopIteration") from stop
 
 
 class Performer:
@@ -109,8 +128,7 @@ class Performer:
 
     async def perform(self, run: LiveRun, payload: Any) -> Any:
         """One attempt; what it raises is the attempt's end, TimeoutError for its deadline included."""
-        run.sends.clear()
-        run.logs.clear()
+        run.sends, run.logs = [], []
         sends = Sends(run, self._broker, self._prefix)
         current_run_sends.set(sends)
         info = RunInfo(
@@ -139,13 +157,13 @@ class Performer:
         loop = asyncio.get_running_loop()
         if self.job.executor == "process":
             try:
-                return await loop.run_in_executor(self._pool(), self.job.function, payload, None)
+                return await loop.run_in_executor(self._pool(), _call, self.job.function, payload, None)
             except BrokenExecutor:
                 self._executor = None  # a process died, and took its pool along: the next attempt gets a new one
                 raise
         context = contextvars.copy_context()
         io = SyncIO(info, sends, make_logger, loop)
-        return await loop.run_in_executor(self._pool(), context.run, self.job.function, payload, io)
+        return await loop.run_in_executor(self._pool(), context.run, _call, self.job.function, payload, io)
 
     def _pool(self) -> Executor:
         if self._executor is None:

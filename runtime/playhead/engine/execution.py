@@ -11,9 +11,10 @@ so the next owner knows whom to suspect, and after three such starts the run is 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -71,6 +72,11 @@ class Execution:
         self._pump_soon = pump_soon
         self._give_up = give_up
         self._nothing_runs = asyncio.Event()
+        self._context = contextvars.copy_context()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that sees none of the context variables of whoever happens to start it, which may be another run."""
+        return asyncio.create_task(work, context=self._context.copy())
 
     # ── from ready to running ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -86,7 +92,7 @@ class Execution:
             elif run.task.alone is None:
                 run.task.alone = run
                 self._begin(run)
-                run.work = asyncio.create_task(self._start_alone(run))
+                run.work = self._spawn(self._start_alone(run))
             else:
                 waiting.append(run)
         self.ready.extendleft(reversed(waiting))
@@ -101,7 +107,7 @@ class Execution:
         self._begin(run)
         wanted, payload = self._prepare(run)
         if wanted:
-            run.work = asyncio.create_task(self._attempt(run, payload))
+            run.work = self._spawn(self._attempt(run, payload))
 
     def _prepare(self, run: LiveRun) -> tuple[bool, Any]:
         """Decode the payload and ask the filter; what is not wanted or can't be read has ended here."""
@@ -161,7 +167,7 @@ class Execution:
             if run.state is LiveState.DROPPED:
                 raise
             error = cancelled  # the function's own doing
-        except (Exception, SystemExit) as raised:  # noqa: BLE001 -- whatever a user's code raises is its attempt's end
+        except (Exception, BaseExceptionGroup, SystemExit) as raised:  # noqa: BLE001 -- whatever a user's code raises is its attempt's end
             error = raised
         if run.state is not LiveState.DROPPED:
             self._ended(run, output, error)
@@ -192,7 +198,7 @@ class Execution:
         told = self._narrator.retrying(run, Failure.of(error), duration_ms, due_ms)
         self._leave(run, LiveState.BACKOFF)
         self._committer.add(Ending(run, [told], final=False))
-        run.work = asyncio.create_task(self._back_off(run, delay_seconds))
+        run.work = self._spawn(self._back_off(run, delay_seconds))
 
     async def _back_off(self, run: LiveRun, delay_seconds: float) -> None:
         await self._clock.sleep(delay_seconds)

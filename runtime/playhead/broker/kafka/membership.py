@@ -266,7 +266,7 @@ class KafkaMembership:
 
     async def commit(self, commit: Commit) -> Outcome:
         if self._committing:
-            raise ValueError("one commit at a time: the last one's outcome is not known yet")
+            raise ValueError("a commit is in flight; the next is sealed only after its outcome is known")
         for partition, mark in commit.checkpoints.items():
             if len(mark.metadata.encode()) > METADATA_LIMIT_BYTES:
                 raise ValueError(f"the metadata of {partition} is longer than {METADATA_LIMIT_BYTES} bytes")
