@@ -348,3 +348,13 @@ class TestSilence:
         await place.clock.advance(30)
         assert started == 2
         assert len(place.told("run.succeeded")) == 1
+
+
+class TestReset:
+    async def test_group_that_was_told_where_to_start_before_it_was_founded_starts_there(self, place: Place) -> None:
+        await place.open(partitions=1)
+        await place.send(10)
+        await place.broker.reset_group("j", {Partition("thing", 0): Mark(4)})
+        place.broker.add_partitions("thing", 2)
+        await place.work(nothing)
+        assert len(place.told("run.succeeded")) == 6

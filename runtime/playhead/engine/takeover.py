@@ -125,9 +125,14 @@ class Takeover:
         return first
 
     async def _found(self, epoch: Epoch, topic: str) -> dict[Partition, Mark | None]:
-        """Commit the starting offsets of every partition of the topic, and the founding record with them."""
+        """Commit the starting offsets of the topic's partitions, and the founding record with them.
+
+        A partition that has a checkpoint already (somebody said where to start: `playhead jobs reset`) keeps it.
+        """
         count = (await self.broker.topic(topic)).partitions
-        partitions = [Partition(topic, number) for number in range(count)]
+        every = [Partition(topic, number) for number in range(count)]
+        known = await self.membership.checkpoints(every)
+        partitions = [partition for partition in every if known[partition] is None]
         start = self.job.start
         if start == "now":
             offsets = {p: end for p, (_, end) in (await self.broker.bounds(partitions, committed=False)).items()}
