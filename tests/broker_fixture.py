@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.kafka_container import ContainerKafka
 
 from playhead.dev.find import ConfiguredBroker, RunningBroker
 from playhead.dev.install import default_home, install
 from playhead.dev.java import find_java
 from playhead.dev.local_broker import LocalKafka
 from playhead.errors import NoBroker
+from tests.kafka_container import ContainerKafka
 
 CHECKOUT = Path(__file__).parent.parent
 

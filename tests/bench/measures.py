@@ -8,8 +8,6 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from tests.bench.catalog import LinkMade, ThingMade
-
 from playhead import IO, Client, Settings, event_trigger
 from playhead.broker.kafka import KafkaBroker
 from playhead.engine import Worker
@@ -18,6 +16,7 @@ from playhead.engine.consumer import JobConsumer
 from playhead.errors import PlayheadError
 from playhead.job import Job
 from playhead.topics import entity_topic, system_topics
+from tests.bench.catalog import LinkMade, ThingMade
 
 
 @dataclass

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
 from tests.bench.catalog import ThingMade
 
 

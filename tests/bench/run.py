@@ -28,15 +28,14 @@ import uvloop
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))
 
-from tests.bench import measures, raw  # noqa: E402 -- `tests` is found through the line above
-from tests.bench.catalog import ThingMade  # noqa: E402
-from tests.survive import fleet  # noqa: E402
-from tests.survive.worker_process import Options  # noqa: E402
-
 from playhead.dev.install import default_home, install  # noqa: E402
 from playhead.dev.java import find_java  # noqa: E402
 from playhead.dev.local_broker import LocalKafka  # noqa: E402
 from playhead.events import outgoing  # noqa: E402
+from tests.bench import measures, raw  # noqa: E402 -- `tests` is found through the line above
+from tests.bench.catalog import ThingMade  # noqa: E402
+from tests.survive import fleet  # noqa: E402
+from tests.survive.worker_process import Options  # noqa: E402
 
 QUICK = "--quick" in sys.argv
 Row = tuple[str, str, str, str]

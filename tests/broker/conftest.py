@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+
+from playhead.broker.contract import Broker
 from tests.broker.kafka_provider import KafkaProvider
 from tests.broker.memory_provider import MemoryProvider
 from tests.broker.provider import Provider
-
-from playhead.broker.contract import Broker
 
 
 @pytest.fixture(params=["memory", "memory-late-markers", pytest.param("kafka", marks=pytest.mark.kafka)])

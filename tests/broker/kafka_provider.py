@@ -16,8 +16,6 @@ from aiokafka.admin import (  # noqa: TID251 - the contract has no word for what
 from aiokafka.client import AIOKafkaClient, CoordinationType  # noqa: TID251 - the other side of the wire
 from aiokafka.protocol.group import LeaveGroupRequest  # noqa: TID251 - the other side of the wire
 from aiokafka.structs import OffsetAndMetadata  # noqa: TID251 - the other side of the wire
-from tests.broker.provider import NOW_MS, Member, StuckCommit, read_all, unique
-from tests.waiting import wait_until
 
 from playhead.broker.contract import Broker, Commit, Mark, Outcome, Partition, Record
 from playhead.broker.kafka import KafkaBroker, writer
@@ -25,6 +23,8 @@ from playhead.broker.kafka.link import LostError
 from playhead.broker.kafka.membership import GroupTimings
 from playhead.broker.kafka.wire import EndTxnRequest
 from playhead.config import Settings
+from tests.broker.provider import NOW_MS, Member, StuckCommit, read_all, unique
+from tests.waiting import wait_until
 
 UNANSWERED_SECONDS = 1.0
 """How long a commit whose end is never answered goes on trying, in these tests."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from tests.broker.provider import Member, StuckCommit, unique
-from tests.waiting import wait_until
-
 from playhead.broker.contract import Broker, Commit, Mark, Outcome, Partition, Record
 from playhead.broker.memory import MemoryBroker, MemoryMembership
 from playhead.broker.memory.transaction import Transaction
+from tests.broker.provider import Member, StuckCommit, unique
+from tests.waiting import wait_until
 
 
 class MemoryTransaction:
@@ -78,7 +77,7 @@ class MemoryProvider:
     async def close(self) -> None:
         for member in self.members:
             await member.membership.leave()
-        self.memory.end_background_work()
+        await self.memory.end_background_work()
 
 
 def _in_memory(member: Member) -> MemoryMembership:

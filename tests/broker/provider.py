@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
-from tests.waiting import wait_until
-
 from playhead.broker.contract import (
     Broker,
     Commit,
@@ -23,6 +21,7 @@ from playhead.broker.contract import (
     StoredRecord,
 )
 from playhead.topics import TopicSpec
+from tests.waiting import wait_until
 
 NOW_MS = int(time.time() * 1000)
 """Records carry times near this one: a broker drops what is older than its retention, and refuses what is far ahead."""

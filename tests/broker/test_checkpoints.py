@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
+from playhead.broker.contract import METADATA_LIMIT_BYTES, Broker, Committed, Mark, Partition
 from tests.broker.provider import (
     Provider,
     append,
@@ -14,8 +16,6 @@ from tests.broker.provider import (
     still_waits,
     two_members,
 )
-
-from playhead.broker.contract import METADATA_LIMIT_BYTES, Broker, Committed, Mark, Partition
 
 
 class TestCheckpoints:

@@ -5,6 +5,19 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
+from playhead.broker.contract import (
+    Broker,
+    Commit,
+    Committed,
+    Epoch,
+    Fenced,
+    Mark,
+    Partition,
+    Record,
+    Refused,
+    Unknown,
+)
 from tests.broker.provider import (
     NOW_MS,
     Provider,
@@ -21,19 +34,6 @@ from tests.broker.provider import (
     values,
 )
 from tests.waiting import wait_until
-
-from playhead.broker.contract import (
-    Broker,
-    Commit,
-    Committed,
-    Epoch,
-    Fenced,
-    Mark,
-    Partition,
-    Record,
-    Refused,
-    Unknown,
-)
 
 
 async def uncommitted_end(client: Broker, partition: Partition) -> int:

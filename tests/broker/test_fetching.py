@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
+from playhead.broker.contract import Broker, Partition
+from playhead.errors import CheckpointLost, Fenced
 from tests.broker.provider import (
     Provider,
     append,
@@ -17,9 +20,6 @@ from tests.broker.provider import (
     two_members,
     values,
 )
-
-from playhead.broker.contract import Broker, Partition
-from playhead.errors import CheckpointLost, Fenced
 
 
 class TestRule7PartitionsAreHandedOverPaused:
@@ -50,8 +50,9 @@ class TestRule7PartitionsAreHandedOverPaused:
         fetching = asyncio.create_task(member.fetch_all(1))
         assert await still_waits(fetching, client, partitions[0])
         (task,) = member.tasks
-        member.membership.seek(partitions[task], 0)
         member.membership.resume([partitions[task]])
+        assert await still_waits(fetching, client, partitions[0])
+        member.membership.seek(partitions[task], 0)
         assert values(await fetching) == ["ab"[task]]
 
 

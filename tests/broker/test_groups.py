@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
+from playhead.broker.contract import Broker, Committed, Epoch, Mark, Outcome, Partition
+from playhead.errors import InvalidInput
 from tests.broker.provider import (
     Provider,
     append,
@@ -19,9 +22,6 @@ from tests.broker.provider import (
     values,
 )
 from tests.waiting import wait_until
-
-from playhead.broker.contract import Broker, Committed, Epoch, Mark, Outcome, Partition
-from playhead.errors import InvalidInput
 
 
 class TestDividingTasks:
@@ -129,6 +129,7 @@ class TestGenerations:
         outcomes: list[Outcome] = []
 
         async def finish(epoch: Epoch) -> None:
+            first.owner.before_release = None
             commit = first.commit_of({partition: 1}, [record(topic, 0, "a")])
             outcomes.append(await first.membership.commit(commit))
 

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+
+from playhead.broker.contract import Appended, Broker, Partition, Record, StoredRecord
+from playhead.errors import EventTooLarge, PlayheadError, UnknownTopic
 from tests.broker.provider import (
     NOW_MS,
     Provider,
@@ -20,9 +23,6 @@ from tests.broker.provider import (
     unique,
     values,
 )
-
-from playhead.broker.contract import Appended, Broker, Partition, Record, StoredRecord
-from playhead.errors import EventTooLarge, PlayheadError, UnknownTopic
 
 
 class TestAppending:

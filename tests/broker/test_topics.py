@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.broker.provider import Owner, append, new_topic, record, unique
 
 from playhead.broker.contract import Broker
 from playhead.errors import TopicMisfit, UnknownTopic
 from playhead.topics import TopicSpec
+from tests.broker.provider import Owner, append, new_topic, record, unique
 
 
 class TestCreatingTopics:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.cli.sample import job_file
 from tests.cli.shell import PLAYHEAD, environment, playhead_command
 
@@ -124,6 +125,8 @@ class TestStreams:
             stdin=reading,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A shell's background job ignores SIGINT, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.write(writing, b"x" * 1_000_000)  # more than the pipe holds: it has begun to read when this returns
         process.send_signal(signal.SIGINT)

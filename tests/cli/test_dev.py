@@ -15,13 +15,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.broker_fixture import CHECKOUT, NewLocalKafka
-from tests.cli.shell import Done, playhead_command, start_playhead
-from tests.waiting import block_until
 
 from playhead.cli.new import new
 from playhead.dev.install import default_home
 from playhead.dev.ports import pick_free
+from tests.broker_fixture import CHECKOUT, NewLocalKafka
+from tests.cli.shell import Done, playhead_command, start_playhead
+from tests.waiting import block_until
 
 pytestmark = pytest.mark.kafka
 START_SECONDS = 40.0

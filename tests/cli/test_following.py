@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 import pytest
-from tests.waiting import wait_until
 
 from playhead.broker.memory import MemoryBroker
 from playhead.cli.following import follow
@@ -13,6 +12,7 @@ from playhead.errors import BrokerUnavailable
 from playhead.records import Partition, Record, StoredRecord
 from playhead.testing import VirtualClock
 from playhead.topics import TopicSpec
+from tests.waiting import wait_until
 
 BOTH = [Partition("user", 0), Partition("user", 1)]
 

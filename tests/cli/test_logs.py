@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from tests.cli.shell import environment
 
 from playhead.cli.logs import configure_logging
 from playhead.errors import InvalidSetting
+from tests.cli.shell import environment
 
 PROGRAM = """
 import logging

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.shell import environment, playhead_command
 
 from playhead.cli.new import new, templates
 from playhead.errors import InvalidInput
+from tests.cli.shell import environment, playhead_command
 
 
 def test_project_has_a_test_that_passes(tmp_path: Path) -> None:

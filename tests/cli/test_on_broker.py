@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from playhead.dev.ports import pick_free
 from tests.cli.installation import ADA, Installation
 from tests.cli.sample import job_file
 from tests.waiting import block_until
-
-from playhead.dev.ports import pick_free
 
 pytestmark = pytest.mark.kafka
 Write = Callable[[str, str], Path]

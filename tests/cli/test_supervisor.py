@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.waiting import wait_until
 
 from playhead.dev.supervisor import State, SupervisedProcess, how_it_ended
 from playhead.testing import VirtualClock
+from tests.waiting import wait_until
 
 PREAMBLE = """
 import os, signal, socket, sys, time

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.sample import job_file
 
 from playhead.cli.project import Project
 from playhead.cli.targets import FoundJob, find_jobs
 from playhead.errors import InvalidJob, NoJobs
+from tests.cli.sample import job_file
 
 Write = Callable[[str, str], Path]
 pytestmark = pytest.mark.usefixtures("imports")

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from playhead.dev.ports import pick_free
+from playhead.dev.supervisor import PARENT_FD
 from tests.cli.installation import ADA, Installation
 from tests.cli.sample import job_file
 from tests.cli.shell import start_playhead
 from tests.waiting import block_until
-
-from playhead.dev.ports import pick_free
-from playhead.dev.supervisor import PARENT_FD
 
 pytestmark = pytest.mark.kafka
 Write = Callable[[str, str], Path]

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.dev.mirror import Mirror, serving
 
 from playhead.dev.archive import PROJECT_FOLDER_URL, ArchiveFailed, Source, fetch, parse_sha512
 from playhead.dev.artifacts import ARCHIVE_NAME
 from playhead.dev.install import silent
 from playhead.errors import BrokenDownload
+from tests.dev.mirror import Mirror, serving
 
 JARS = {"kafka.jar": random.Random(1).randbytes(300_000), "other.jar": b"two"}
 

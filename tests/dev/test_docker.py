@@ -10,10 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.broker_fixture import CHECKOUT
-from tests.dev.kafka_image import build_kafka_image
-from tests.kafka_container import ContainerKafka
-from tests.waiting import block_until
 
 from playhead.dev import ports
 from playhead.dev.docker_broker import DockerKafka, find_docker, has_data
@@ -22,6 +18,10 @@ from playhead.dev.install import default_home, install
 from playhead.dev.java import find_java
 from playhead.dev.properties import HOST
 from playhead.errors import AlreadyRunning, NoBroker
+from tests.broker_fixture import CHECKOUT
+from tests.dev.kafka_image import build_kafka_image
+from tests.kafka_container import ContainerKafka
+from tests.waiting import block_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

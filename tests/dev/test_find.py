@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.broker_fixture import CHECKOUT, NewLocalKafka
 
 from playhead.dev import find
 from playhead.dev.docker_broker import DockerKafka
@@ -13,6 +12,7 @@ from playhead.dev.install import default_home
 from playhead.dev.java import find_java
 from playhead.dev.local_broker import LocalKafka
 from playhead.errors import BrokenDownload, InvalidSetting, NoBroker
+from tests.broker_fixture import CHECKOUT, NewLocalKafka
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.dev.processes import processes_of_group
-from tests.waiting import block_until
 
 from playhead.dev.guard import GuardedProcess
+from tests.dev.processes import processes_of_group
+from tests.waiting import block_until
 
 FOREVER = [sys.executable, "-c", "import signal; print('ready', flush=True); signal.pause()"]
 STUBBORN = [
@@ -35,7 +35,8 @@ def started(command: list[str], console: Path, grace_seconds: float = 20) -> Gua
 
 def test_stop_asks_first_and_leaves_no_process(console: Path) -> None:
     process = started(FOREVER, console)
-    assert len(processes_of_group(process.group_id)) == 3  # the guard, its watch, the command
+    # The guard, the command, and the guard's watch, which comes last: the command may say "ready" before.
+    block_until(lambda: len(processes_of_group(process.group_id)) == 3)
     assert process.stop() == 128 + signal.SIGTERM
     assert processes_of_group(process.group_id) == []
     assert process.stop() == 128 + signal.SIGTERM

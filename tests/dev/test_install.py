@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests.dev.mirror import serving
-from tests.dev.test_archive import archive_of
-from tests.waiting import block_until
 
 from playhead.dev import archive, artifacts, install, maven
 from playhead.dev.lock import FileLock
 from playhead.errors import BrokenDownload, NoBroker
+from tests.dev.mirror import serving
+from tests.dev.test_archive import archive_of
+from tests.waiting import block_until
 
 JARS = {"a.jar": b"first", "b.jar": b"second"}
 SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in JARS.items()}

@@ -10,9 +10,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.broker_fixture import NewLocalKafka
-from tests.dev.processes import processes_of_group
-from tests.waiting import block_until
 
 from playhead.dev import ports
 from playhead.dev.find import RunningBroker
@@ -20,6 +17,9 @@ from playhead.dev.java import find_java
 from playhead.dev.local_broker import LocalKafka
 from playhead.dev.properties import HOST
 from playhead.errors import AlreadyRunning, NoBroker, PortInUse
+from tests.broker_fixture import NewLocalKafka
+from tests.dev.processes import processes_of_group
+from tests.waiting import block_until
 
 pytestmark = pytest.mark.kafka
 

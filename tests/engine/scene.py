@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.simulator.process import Process
-
 from playhead.broker.contract import Mark
 from playhead.broker.memory import MemoryBroker
 from playhead.client import Client
@@ -18,6 +16,7 @@ from playhead.job import Job, event_trigger
 from playhead.records import Partition, Record
 from playhead.testing import VirtualClock
 from playhead.topics import DEAD_LETTER, RUN, entity_topic, system_topics
+from tests.simulator.process import Process
 
 Function = Callable[..., Any]
 

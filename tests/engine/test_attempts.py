@@ -8,13 +8,13 @@ import threading
 from typing import Any
 
 import pytest
-from tests.engine.scene import Scene
-from tests.waiting import wait_until
 
 from playhead import IO, NO_RETRY, RetryPolicy, SyncIO, send_event
 from playhead.engine.attempt import MAX_SENDS_PER_RUN
 from playhead.errors import InvalidInput
 from playhead.run import MAX_LOG_LINES, RunFailed, RunRetrying, RunSucceeded
+from tests.engine.scene import Scene
+from tests.waiting import wait_until
 
 QUICK = RetryPolicy(max_attempts=2, initial_seconds=0, jitter=0)
 

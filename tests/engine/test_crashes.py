@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from tests.simulator.process import Process
 
 from playhead.broker.memory import MemoryBroker
 from playhead.client import Client
@@ -19,6 +18,7 @@ from playhead.records import Partition
 from playhead.serde import CE_TYPE
 from playhead.testing import VirtualClock
 from playhead.topics import DEAD_LETTER, RUN, entity_topic, system_topics
+from tests.simulator.process import Process
 
 
 class Scene:

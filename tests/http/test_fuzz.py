@@ -9,12 +9,12 @@ import httpx
 import orjson
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from tests.http import parcels
 
 from playhead import Client
 from playhead.broker.memory import MemoryBroker
 from playhead.http import create_app, reaches
 from playhead.topics import entity_topic
+from tests.http import parcels
 
 ENTITIES = ("parcel", "thing")
 CODES = {200, 207, 400, 413, 415, 422}

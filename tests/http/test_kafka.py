@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from tests.waiting import wait_until
 
 from playhead import Client, Settings
 from playhead.broker.contract import StoredRecord
@@ -19,6 +18,7 @@ from playhead.dev.local_broker import LocalKafka
 from playhead.http import create_app, listen, reaches, serve, url_of
 from playhead.records import Partition
 from playhead.topics import entity_topic
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.http.parcels import ParcelShipped
 
 from playhead import Client
 from playhead.broker.contract import Appended, Record, StoredRecord
 from playhead.broker.memory import MemoryBroker
 from playhead.errors import BrokerTooOld, NotAuthorized
 from playhead.http import create_app, reaches
+from tests.http.parcels import ParcelShipped
 
 GUIDE = {"event": "test.event", "payload": {"message": "This is a test event"}}
 MISSING = b'{"error":"Missing required fields"}'

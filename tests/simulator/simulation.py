@@ -7,9 +7,6 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.simulator.checker import Checker
-from tests.simulator.process import Process
-
 from playhead.broker.memory import MemoryBroker
 from playhead.client import Client
 from playhead.config import Settings
@@ -21,6 +18,8 @@ from playhead.retry import NonRetriableError, RetryPolicy
 from playhead.serde import CE_ID, CE_TYPE
 from playhead.testing.virtual_clock import VirtualClock, drain
 from playhead.topics import DEFAULT_PARTITIONS, entity_topic, system_topics
+from tests.simulator.checker import Checker
+from tests.simulator.process import Process
 
 QUIET_SECONDS_MAX = 600
 

@@ -6,6 +6,7 @@ import os
 
 import pytest
 import structlog
+
 from tests.simulator.simulation import simulate
 
 SEEDS = int(os.environ.get("PLAYHEAD_SIMULATOR_SEEDS", "15"))

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.survive.fleet import WorkerProcess, make_topics
-from tests.survive.worker_process import Options
-from tests.waiting import wait_until
 
 from playhead import Client, Settings
 from playhead.broker.kafka import KafkaBroker
+from tests.survive.fleet import WorkerProcess, make_topics
+from tests.survive.worker_process import Options
+from tests.waiting import wait_until
 
 StartWorker = Callable[..., Awaitable[WorkerProcess]]
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-from tests.survive.worker_process import Options
-
 from playhead.broker.contract import Partition
 from playhead.broker.kafka import KafkaBroker
 from playhead.events import Event
 from playhead.records import StoredRecord
 from playhead.topics import RUN, entity_topic, system_topics
+from tests.survive.worker_process import Options
 
 PROGRAM = Path(__file__).with_name("worker_process.py")
 ENTITIES = ("thing", "link")

@@ -9,11 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.broker_fixture import NewLocalKafka
-from tests.survive.conftest import StartWorker
-from tests.survive.fleet import WorkerProcess, check, committed_events, finished, make_topics
-from tests.survive.worker_process import Options
-from tests.waiting import wait_until
 
 from playhead import Client, Settings
 from playhead.broker.contract import Partition
@@ -22,6 +17,11 @@ from playhead.errors import BrokerUnavailable, PlayheadError
 from playhead.events import outgoing
 from playhead.records import Record
 from playhead.topics import DEAD_LETTER, RUN
+from tests.broker_fixture import NewLocalKafka
+from tests.survive.conftest import StartWorker
+from tests.survive.fleet import WorkerProcess, check, committed_events, finished, make_topics
+from tests.survive.worker_process import Options
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

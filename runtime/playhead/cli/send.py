@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,7 +61,8 @@ def read_payload(text: str) -> dict[str, Any]:
 
     try:
         if text == "-":
-            data = sys.stdin.buffer.read()
+            # Piece by piece: one large read would not notice a Ctrl-C that comes between two of its system calls.
+            data = b"".join(iter(lambda: os.read(sys.stdin.fileno(), 65_536), b""))
         elif text.startswith("@"):
             data = Path(text[1:]).read_bytes()
         else:

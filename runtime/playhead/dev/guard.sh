@@ -10,14 +10,13 @@ exec 9<&0 </dev/null
 child=$!
 (
     read -r _ <&9
-    nap=
-    trap '[ -z "$nap" ] || kill "$nap"; exit 0' TERM
+    # $! is the nap from the moment it exists (the command before there is one); waiting for it leaves nothing behind.
+    trap '[ "$!" = "$child" ] || kill "$!"; wait; exit 0' TERM
     kill -TERM "$child"
     waited_seconds=0
     while kill -0 "$child" && [ "$waited_seconds" -lt "$grace_seconds" ]; do
         sleep 1 &
-        nap=$!
-        wait "$nap"
+        wait "$!"
         waited_seconds=$((waited_seconds + 1))
     done
     kill -KILL "$child"

@@ -15,10 +15,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from playhead.broker.contract import Broker, Commit, Committed, Epoch, Fenced, Mark, Membership, Outcome
+from playhead.broker.contract import (
+    Broker,
+    Commit,
+    Committed,
+    Epoch,
+    Fenced,
+    Mark,
+    Membership,
+    Outcome,
+    Refused,
+    Unknown,
+)
 from playhead.clock import Clock
 from playhead.engine.checkpoint import Ownership, decode, encode
-from playhead.errors import CheckpointLost
+from playhead.errors import CheckpointLost, Fatal
 from playhead.io import Logger
 from playhead.job import Job
 from playhead.records import Partition, Record, StoredRecord
@@ -27,6 +38,8 @@ from playhead.topics import JOBS
 
 _FOUNDING_WAIT_SECONDS = 0.05
 _RETRY_SECONDS = 0.2
+_AT_0 = Mark(0)
+"""The first checkpoint of a partition that was added after the group was founded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class Takeover:
         Raises:
             EpochOver: the group moved on.
             CheckpointLost: a checkpoint expired or fell off the log.
+            Fatal: the broker refuses the records that tell where a group begins.
         """
         partitions = [Partition(topic, number) for topic in self.topics for number in sorted(numbers)]
         while True:
@@ -70,21 +84,37 @@ class Takeover:
             missing = [partition for partition, mark in marks.items() if mark is None]
             if missing:
                 marks.update(await self._first_marks(epoch, missing))
+            added = [self._added_record(partition) for partition in missing if marks[partition] is _AT_0]
             stable = {partition: mark for partition, mark in marks.items() if mark is not None}
             if len(stable) < len(marks):
                 await self.clock.sleep(_FOUNDING_WAIT_SECONDS)
                 continue
             taken = self._as_owner(stable, gone)
             await self._check_bounds(taken)
-            outcome = await self.commit(Commit(epoch, _marks(taken)))
-            match outcome:
-                case Committed():
-                    return taken
-                case Fenced(reason):
-                    raise EpochOver(reason)
-                case _:
-                    self.logger.warning("takeover is tried again", outcome=str(outcome))
-                    await self.clock.sleep(_RETRY_SECONDS)
+            if self._is_done(await self.commit(Commit(epoch, _marks(taken), added))):
+                return taken
+            await self.clock.sleep(_RETRY_SECONDS)
+
+    def _is_done(self, outcome: Outcome) -> bool:
+        """Whether it was committed; where that is unknown, the next round of the takeover finds out.
+
+        Raises:
+            EpochOver: the group moved on.
+            Fatal: the broker refuses the record.
+        """
+        match outcome:
+            case Committed():
+                return True
+            case Fenced(reason):
+                raise EpochOver(reason)
+            case Refused(_, reason):
+                raise Fatal(
+                    f"the broker refuses what tells where job {self.job.id!r} begins: {reason}.",
+                    remedy=f"Check the settings and ACLs of topic {self.prefix + JOBS!r}: playhead topics check",
+                )
+            case Unknown(reason):
+                self.logger.warning("the outcome of a takeover's commit is unknown; trying again", reason=reason)
+        return False
 
     async def _free_gone_writers(self, epoch: Epoch, partitions: Sequence[Partition]) -> frozenset[str]:
         """Free writers that own a checkpoint and are in no member of this generation."""
@@ -101,38 +131,54 @@ class Takeover:
     async def _first_marks(self, epoch: Epoch, missing: Sequence[Partition]) -> dict[Partition, Mark | None]:
         """What a partition without checkpoint means: None where its group is still to be founded by another member.
 
-        A founding record in topic `playhead.jobs` says which partitions a group began with. It is committed together
-        with their first checkpoints. So a partition without checkpoint was added later, and starts at 0; or, where the
-        record names it, its checkpoint expired.
+        Records in topic `playhead.jobs` say which partitions a group has begun on. Each is committed together with the
+        first checkpoints of what it names. So a partition without checkpoint was added since, and starts at 0; or,
+        where a record names it, its checkpoint expired.
         """
-        founded = await self._founded()
+        begun = await self._begun()
         first: dict[Partition, Mark | None] = {}
         for topic in {partition.topic for partition in missing}:
-            count = founded.get(topic)
             here = [partition for partition in missing if partition.topic == topic]
-            if count is None:
-                first.update(await self._found(epoch, topic) if 0 in epoch.tasks else {})
-                first.update({partition: None for partition in here if partition not in first})
-                continue
-            expired = [partition for partition in here if partition.partition < count]
-            if expired:
-                raise CheckpointLost(
-                    f"job {self.job.id!r} has run before, but its committed offsets of {topic} "
-                    f"{[p.partition for p in expired]} are gone: they expired while no worker ran.",
-                    remedy=f"Say where to go on: playhead jobs reset {self.job.id} --to earliest (or now, or a time).",
-                )
-            first.update({partition: Mark(0) for partition in here})
+            if topic in begun:
+                named = [partition for partition in here if partition.partition in begun[topic]]
+                first.update(dict.fromkeys(here, _AT_0))
+                first.update(await self._named_marks(named))
+            else:
+                first.update(await self._unfounded_marks(epoch, topic, here))
         return first
 
-    async def _found(self, epoch: Epoch, topic: str) -> dict[Partition, Mark | None]:
-        """Commit the starting offsets of the topic's partitions, and the founding record with them.
+    async def _named_marks(self, named: Sequence[Partition]) -> Mapping[Partition, Mark | None]:
+        """The checkpoints of partitions that the group has begun on: asked for again, since it may have just begun."""
+        marks = await self.membership.checkpoints(named) if named else {}
+        expired = [partition for partition, mark in marks.items() if mark is None]
+        if expired:
+            raise CheckpointLost(
+                f"job {self.job.id!r} has run before, but its committed offsets of {expired[0].topic} "
+                f"{sorted(p.partition for p in expired)} are gone: they expired while no worker ran.",
+                remedy=f"Say where to go on: playhead jobs reset {self.job.id} --to earliest (or now, or a time).",
+            )
+        return marks
 
-        A partition that has a checkpoint already (somebody said where to start: `playhead jobs reset`) keeps it.
-        """
+    async def _unfounded_marks(
+        self, epoch: Epoch, topic: str, here: Sequence[Partition]
+    ) -> Mapping[Partition, Mark | None]:
+        """Found the group, or wait until the owner of task 0 has."""
         count = (await self.broker.topic(topic)).partitions
-        every = [Partition(topic, number) for number in range(count)]
-        known = await self.membership.checkpoints(every)
-        partitions = [partition for partition in every if known[partition] is None]
+        marks = await self.membership.checkpoints({*here, *(Partition(topic, number) for number in range(count))})
+        if any(mark is not None for mark in marks.values()):
+            # An operator set them before the first worker came, or it was founded a moment ago: founding it now would
+            # move them all. What none of that covers was added since.
+            return {partition: marks[partition] or _AT_0 for partition in here}
+        if 0 in epoch.tasks:
+            await self._found(epoch, topic, count)
+        return dict.fromkeys(here)
+
+    async def _found(self, epoch: Epoch, topic: str, count: int) -> None:
+        """Commit the starting offsets of every partition of the topic, and the founding record with them.
+
+        Whatever the outcome, what counts is what the log says: the next round reads it.
+        """
+        partitions = [Partition(topic, number) for number in range(count)]
         start = self.job.start
         if start == "now":
             offsets = {p: end for p, (_, end) in (await self.broker.bounds(partitions, committed=False)).items()}
@@ -142,12 +188,8 @@ class Takeover:
             offsets = await self.broker.offsets_at(partitions, int(start.timestamp() * 1000))
         first = {p: Mark(offset, encode(Ownership(), offset, ())) for p, offset in offsets.items()}
         outcome = await self.commit(Commit(epoch, first, [self._founding_record(topic, count, offsets)], founding=True))
-        if isinstance(outcome, Fenced):
-            raise EpochOver(outcome.reason)
-        if isinstance(outcome, Committed):
+        if self._is_done(outcome):
             self.logger.info("group founded", topic=topic, partitions=count, start=str(start))
-        # Whatever the outcome, what counts is what the log says: the next round reads it.
-        return dict.fromkeys(partitions)
 
     def _founding_record(self, topic: str, count: int, offsets: Mapping[Partition, int]) -> Record:
         told = {
@@ -160,20 +202,26 @@ class Takeover:
         now_ms = int(self.clock.time() * 1000)
         return Record(self.prefix + JOBS, 0, f"{self.group}/{topic}".encode(), to_json(told), [], now_ms)
 
-    async def _founded(self) -> dict[str, int]:
-        """topic -> how many partitions it had when this group was founded on it."""
+    def _added_record(self, partition: Partition) -> Record:
+        told = {"jobId": self.job.id, "group": self.group, "topic": partition.topic, "partition": partition.partition}
+        key = f"{self.group}/{partition.topic}/{partition.partition}".encode()
+        return Record(self.prefix + JOBS, 0, key, to_json(told), [], int(self.clock.time() * 1000))
+
+    async def _begun(self) -> dict[str, set[int]]:
+        """topic -> the partitions of it that this group has begun on."""
         jobs = Partition(self.prefix + JOBS, 0)
-        founded: dict[str, int] = {}
+        begun: dict[str, set[int]] = {}
 
         async def note(records: Sequence[StoredRecord]) -> None:
             for record in records:
                 told: dict[str, Any] = from_json(record.value) if record.value else {}
                 if told.get("group") == self.group:
-                    founded[told["topic"]] = told["partitions"]
+                    numbers = [told["partition"]] if "partition" in told else range(told["partitions"])
+                    begun.setdefault(told["topic"], set()).update(numbers)
 
         start, end = (await self.broker.bounds([jobs], committed=False))[jobs]
         await self.broker.read(jobs, start, end, note)
-        return founded
+        return begun
 
     # ── owning ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -290,22 +290,28 @@ class KafkaMembership:
             self._consumer._coordinator.request_rejoin()
 
     def seek(self, partition: Partition, offset: int) -> None:
+        if not self._holds(partition):
+            return
         self._consumer.seek(TopicPartition(*partition), offset)
         if self._unsought.pop(partition, False):
             self._consumer.resume(TopicPartition(*partition))
+
+    def _holds(self, partition: Partition) -> bool:
+        """Where the group has moved on there is nothing to do: the next assignment begins paused."""
+        return TopicPartition(*partition) in self._consumer.assignment()
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
             if partition in self._unsought:
                 self._unsought[partition] = False
-            else:
+            elif self._holds(partition):
                 self._consumer.pause(TopicPartition(*partition))
 
     def resume(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
             if partition in self._unsought:
                 self._unsought[partition] = True
-            else:
+            elif self._holds(partition):
                 self._consumer.resume(TopicPartition(*partition))
 
     async def fetch(self, max_records: int) -> dict[Partition, Sequence[StoredRecord]]:

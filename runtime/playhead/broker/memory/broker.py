@@ -43,12 +43,13 @@ class MemoryBroker(Cluster):
         """See `Broker.start`."""
         self.faults.check()
         self._clients += 1
+        self._ended = False
 
     async def stop(self) -> None:
         """See `Broker.stop`. The log stays; the last client to stop ends what runs in the background."""
         self._clients -= 1
         if self._clients <= 0:
-            self.end_background_work()
+            await self.end_background_work()
 
     # Records ----------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ class Cluster:
         self.groups: dict[str, Group] = {}
         self._numbers = count(1)
         self._background: set[asyncio.Task[object]] = set()
+        self._ended = False
 
     def existing_topic(self, name: str) -> MemoryTopic:
         """One topic.
@@ -94,17 +95,21 @@ class Cluster:
         return next(self._numbers)
 
     def spawn(self, work: Coroutine[None, None, object]) -> None:
-        """Let `work` go on in the background until the last client stops."""
+        """Let `work` go on in the background until the last client stops; after that nothing begins any more."""
+        if self._ended:
+            work.close()
+            return
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def end_background_work(self) -> None:
-        """Cancel whatever was spawned, here and in the groups."""
-        for task in self._background:
+    async def end_background_work(self) -> None:
+        """Cancel whatever was spawned, here and in the groups, and return when it has ended."""
+        tasks = {*self._background, *(task for group in self.groups.values() for task in group.background)}
+        self._ended = True
+        for task in tasks:
             task.cancel()
-        for group in self.groups.values():
-            group.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _wake_everyone(self) -> None:
         for wake in tuple(self.waiting):

@@ -82,6 +82,7 @@ async def _expire(cluster: Cluster, transaction: Transaction) -> bool:
     finally:
         timeout.cancel()
         ended.cancel()
+        await asyncio.gather(timeout, ended, return_exceptions=True)
     expired = transaction.phase is Phase.OPEN
     if expired:
         cluster.writers.free(transaction.writer)  # the coordinator raises the epoch: this writer commits nothing more

@@ -47,6 +47,8 @@ class Member:
     revoke: Callable[[], Awaitable[None]]
     """Asks it to let go of its tasks; returns when it has. A frozen member does not return."""
     assign: Callable[[Epoch], None]
+    lost: Callable[[], None]
+    """Called when it took too long to let go, and the group has gone on without it."""
     epoch: Epoch | None = None
     """What the group gave it last; None before its first generation."""
     released: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,7 +82,8 @@ class Group:
         self._clock = clock
         self._partitions_of = partitions_of
         self._rebalance_timeout_seconds = rebalance_timeout_seconds
-        self._tasks_running: set[asyncio.Task[None]] = set()
+        self.background: set[asyncio.Task[None]] = set()
+        """What the coordinator is doing now."""
         self._rebalancing: asyncio.Task[None] | None = None
         self._stale = False  # whether what is assigned is no longer what should be
         self._marks: dict[Partition, tuple[int, Mark]] = {}  # with the number of the hold that set it
@@ -114,11 +117,6 @@ class Group:
         self._stale = True
         if self._rebalancing is None or self._rebalancing.done():
             self._rebalancing = self._spawn(self._rebalance())
-
-    def stop(self) -> None:
-        """End what runs in the background."""
-        for task in self._tasks_running:
-            task.cancel()
 
     async def _rebalance(self) -> None:
         while self._stale:
@@ -157,6 +155,7 @@ class Group:
         await self._clock.sleep(self._rebalance_timeout_seconds)
         for member in [member for member in self.members.values() if member.must_release]:
             self.remove(member)
+            member.lost()
 
     def _assign(self) -> None:
         self.generation += 1
@@ -176,8 +175,8 @@ class Group:
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
-        self._tasks_running.add(task)
-        task.add_done_callback(self._tasks_running.discard)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
         return task
 
     # Checkpoints ------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class MemoryMembership:
         self._left = False
         self._thawed = asyncio.Event()
         self._thawed.set()
+        self._freezes = 0
         self._silent_since: float | None = None  # when its heartbeats stopped being answered
         self._logs: dict[Partition, PartitionLog] = {}  # of the partitions that it holds, next to be fetched first
         self._positions: dict[Partition, int] = {}
@@ -92,6 +93,7 @@ class MemoryMembership:
             topics=self._topics,
             revoke=self._asked_to_release,
             assign=self._assigned,
+            lost=self._lost,
         )
         self._group.add(self._member)
 
@@ -144,8 +146,9 @@ class MemoryMembership:
     def freeze(self) -> None:
         """Answer neither heartbeats nor rebalances: what a stopped process looks like to its group."""
         self._thawed.clear()
+        self._freezes += 1
         self._fall_silent()
-        self._cluster.spawn(self._session_ends(self._member))
+        self._cluster.spawn(self._session_ends(self._freezes))
 
     def _is_frozen(self) -> bool:
         return not self._thawed.is_set()
@@ -158,17 +161,20 @@ class MemoryMembership:
 
     def expel(self) -> None:
         """Let the group go on without asking this member, which does not know of it before its next heartbeat."""
-        self._fall_silent()
         self._group.remove(self._member)
+        self._lost()
+
+    def _lost(self) -> None:
+        self._fall_silent()
         self._cluster.spawn(self._come_back(self._member, self._cluster.heartbeat_seconds))
 
     def _fall_silent(self) -> None:
         if self._silent_since is None:
             self._silent_since = self._cluster.clock.monotonic()
 
-    async def _session_ends(self, member: Member) -> None:
+    async def _session_ends(self, freeze: int) -> None:
         await self._cluster.clock.sleep(self._cluster.session_seconds)
-        if self._is_frozen() and member.id in self._group.members:
+        if self._is_frozen() and self._freezes == freeze and self._member.id in self._group.members:
             self.expel()
 
     async def _come_back(self, member: Member, after_seconds: float) -> None:

@@ -1,0 +1,121 @@
+"""Where a group begins, and what a missing checkpoint means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from playhead import IO
+from playhead.broker.contract import Mark, Partition
+from playhead.errors import CheckpointLost, Fatal
+from playhead.topics import JOBS
+from tests.engine.scene import Scene
+
+MADE = [("ce_type", b"thing.made"), ("ce_id", b"a")]
+
+
+async def nothing(payload: Any, io: IO) -> None: ...
+
+
+class TestManyWorkers:
+    async def test_worker_whose_answer_was_on_its_way_while_another_founded_the_group_goes_on(
+        self, scene: Scene
+    ) -> None:
+        """It saw no checkpoint, and then the founding record; and yet nothing has expired."""
+        await scene.open(partitions=4)
+        await scene.send(*range(8))
+        group = scene.broker.group("j")
+        ask = group.checkpoints
+
+        async def answer_late(partitions: Any) -> Any:
+            answer = await ask(partitions)
+            if all(partition.partition != 0 for partition in partitions):
+                while not scene.broker.stored(JOBS):
+                    await scene.clock.sleep(0.01)
+            return answer
+
+        group.checkpoints = answer_late  # type: ignore[method-assign]
+        workers = [scene.launch(scene.job(nothing)) for _ in range(2)]
+        await scene.clock.advance(10)
+        for worker in workers:
+            worker.check()
+        assert scene.ends() == [(n, "succeeded") for n in range(8)]
+
+    async def test_second_worker_waits_until_the_group_is_founded(self, scene: Scene) -> None:
+        await scene.open(partitions=2)
+        scene.broker.commit_latency_seconds = 3.0
+        workers = [scene.launch(scene.job(nothing)) for _ in range(2)]
+        await scene.clock.advance(2)
+        assert scene.marks() == {}
+        assert not any(worker.worker.ready for worker in workers)
+        await scene.clock.advance(20)
+        assert all(worker.worker.ready for worker in workers)
+        assert len(scene.broker.stored(JOBS)) == 1
+        assert sorted(scene.marks()) == [0, 1]
+
+
+class TestAddedPartitions:
+    async def _grown(self, scene: Scene) -> None:
+        """A group that was founded on one partition, and has worked on two."""
+        await scene.open(partitions=1)
+        worker = await scene.work(nothing)
+        scene.broker.add_partitions("thing", 2)
+        await scene.clock.advance(1)
+        await scene.put(b'{"n": 1}', MADE, partition=1)
+        await scene.stop(worker)
+        assert scene.ends() == [(1, "succeeded")]
+
+    async def test_added_partition_starts_at_0_and_goes_on_from_its_checkpoint(self, scene: Scene) -> None:
+        await self._grown(scene)
+        await scene.work(nothing)
+        await scene.put(b'{"n": 2}', [("ce_type", b"thing.made"), ("ce_id", b"b")], partition=1)
+        assert scene.ends() == [(1, "succeeded"), (2, "succeeded")]
+
+    async def test_checkpoint_of_an_added_partition_that_expired_is_an_error_and_no_jump(self, scene: Scene) -> None:
+        await self._grown(scene)
+        marks = scene.broker.group("j")._marks
+        for partition in [p for p in marks if p.partition == 1]:
+            del marks[partition]
+        worker = await scene.work(nothing)
+        with pytest.raises(CheckpointLost, match=r"thing \[1\]"):
+            worker.check()
+        assert scene.ends() == [(1, "succeeded")]
+
+
+class TestReset:
+    async def test_partition_added_to_a_group_that_was_reset_before_its_first_worker_moves_no_other(
+        self, scene: Scene
+    ) -> None:
+        """Such a group has no founding record; founding it late would set every checkpoint to the end."""
+        await scene.open(partitions=1)
+        await scene.send(1)
+        await scene.broker.reset_group("j", {Partition("thing", 0): Mark(0)})
+        await scene.stop(await scene.work(nothing, start="now"))
+        assert scene.ends() == [(1, "succeeded")]
+        await scene.put(b'{"n": 2}', MADE, partition=0)
+        scene.broker.add_partitions("thing", 2)
+        await scene.put(b'{"n": 3}', [*MADE[:1], ("ce_id", b"other")], partition=1)
+        await scene.work(nothing, start="now")
+        assert scene.ends() == [(1, "succeeded"), (2, "succeeded"), (3, "succeeded")]
+
+
+class TestRefused:
+    async def test_founding_that_the_broker_refuses_is_told_and_not_tried_for_ever(self, scene: Scene) -> None:
+        await scene.open()
+        scene.broker.faults.refuse = lambda record: record.topic == JOBS
+        worker = await scene.work(nothing)
+        with pytest.raises(Fatal, match="refuses"):
+            worker.check()
+
+
+class TestForeignGroup:
+    async def test_checkpoint_of_another_program_is_an_error(self, scene: Scene) -> None:
+        await scene.open()
+        await scene.stop(await scene.work(nothing))
+        (partition,) = scene.broker.group("j").describe().checkpoints
+        mark = scene.marks()[0]._replace(metadata="lag-exporter was here")
+        await scene.broker.reset_group("j", {partition: mark})
+        worker = await scene.work(nothing)
+        with pytest.raises(CheckpointLost, match="did not write"):
+            worker.check()
