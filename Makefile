@@ -17,7 +17,7 @@ check: install  ## lint, format, types (mypy and pyright), exported schemas
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/playhead schemas export --check
 
 fix: install  ## what ruff can mend
