@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playhead import IO, Client, Settings, event_trigger
-from playhead.broker.contract import METADATA_LIMIT_BYTES, Mark, Partition
+from playhead.broker.contract import METADATA_LIMIT_BYTES, Commit, Mark, Outcome, Partition
 from playhead.broker.memory import MemoryBroker
 from playhead.engine import Worker
 from playhead.engine.checkpoint import WINDOW_OFFSETS, Alone, Ownership, decode, encode, next_offset
@@ -348,6 +348,29 @@ class TestSilence:
         place.broker.faults.unavailable = False
         await place.clock.advance(30)
         assert started == 2
+        assert len(place.told("run.succeeded")) == 1
+
+    async def test_commit_in_flight_at_the_isolation_is_waited_for_before_the_tasks_are_taken_over_again(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A real broker that is away gets nothing of it before it is back: until then the checkpoint looks stable."""
+        await place.open(partitions=1)
+        worker = await place.work(nothing)
+        membership = worker.consumers[0]._membership
+        commit = membership.commit
+
+        async def late(value: Commit) -> Outcome:
+            monkeypatch.undo()  # this one alone
+            await place.clock.sleep(12)
+            return await commit(value)
+
+        monkeypatch.setattr(membership, "commit", late)
+        await place.send(1)
+        membership._fall_silent()  # type: ignore[attr-defined]
+        await place.clock.advance(8)
+        assert worker.consumers[0].phase is Phase.ISOLATED
+        membership._silent_since = None  # type: ignore[attr-defined]
+        await place.clock.advance(60)
         assert len(place.told("run.succeeded")) == 1
 
 

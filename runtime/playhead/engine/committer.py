@@ -139,11 +139,15 @@ class Committer:
         self._settle(sealed, outcome)
         return outcome
 
+    async def settled(self) -> None:
+        """Return when no commit is in flight: what the log says of the checkpoints then is final."""
+        async with self._in_flight:
+            pass
+
     async def freeze(self) -> None:
         """Wait for the commit in flight, and seal no other until `epoch` is set again."""
         self.epoch = None
-        async with self._in_flight:
-            pass
+        await self.settled()
 
     def thaw(self, epoch: Epoch) -> None:
         """Go on, for this epoch."""

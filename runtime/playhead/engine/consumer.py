@@ -308,6 +308,8 @@ class JobConsumer:
         wait_seconds = _FETCH_RETRY_SECONDS
         while True:
             try:
+                # A commit of this epoch that is still in flight may yet succeed, and move what is about to be read.
+                await self._committer.settled()
                 new = epoch.tasks - self.tasks.keys()
                 taken = await takeover.take(epoch, new) if new else []
                 break
