@@ -1,6 +1,9 @@
 """The broker contract on Apache Kafka. The only place that imports aiokafka."""
 
+from playhead.broker.kafka import closed_transport
 from playhead.broker.kafka.broker import KafkaBroker
 from playhead.broker.kafka.membership import GroupTimings
 
 __all__ = ["GroupTimings", "KafkaBroker"]
+
+closed_transport.install()
