@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from playhead import errors
+import pytest
+
+from playhead import Settings, errors
+from playhead.broker.memory import MemoryBroker
+from playhead.broker.memory.topic import MemoryTopic
+from playhead.engine import Worker
+from playhead.events import outgoing
+from playhead.topics import MAX_MESSAGE_BYTES, TopicSpec, event_limit_bytes
 
 PAGE = Path(__file__).parent.parent / "runtime" / "playhead" / "ERRORS.md"
 
@@ -32,3 +40,44 @@ class TestErrors:
     def test_tree_in_the_docstring_names_every_class(self) -> None:
         assert errors.__doc__ is not None
         assert {found.__name__ for found in classes()} - set(re.findall(r"\w+", errors.__doc__)) == set()
+
+
+def examples() -> dict[str, str]:
+    """code -> the example of its message."""
+    return {text.split("[")[-1].split("]")[0]: text for text in re.findall(r"^> (.+)$", PAGE.read_text(), re.MULTILINE)}
+
+
+class TestExamples:
+    """An example that nobody compares is soon an example of something else."""
+
+    def test_each_stands_under_its_own_heading(self) -> None:
+        for heading, text in re.findall(r"^## (PH\d{3}) \w+\n\n> (.+)$", PAGE.read_text(), re.MULTILINE):
+            assert f"[{heading}]" in text
+
+    def test_every_error_that_is_raised_by_itself_has_one(self) -> None:
+        parents = {"PH000", "PH200", "PH300", "PH304", "PH308", "PH400"}
+        assert {found.code for found in classes()} - set(examples()) == parents
+
+    @pytest.mark.parametrize(
+        ("code", "provoke"),
+        [
+            ("PH100", lambda: outgoing("example.made", {}, id="")),
+            ("PH101", lambda: outgoing("userCreated", {})),
+            (
+                "PH103",
+                lambda: _raise(errors.EventTooLarge("file.uploaded", 912_384, event_limit_bytes(MAX_MESSAGE_BYTES))),
+            ),
+            ("PH104", lambda: _raise(errors.UnknownTopic("parcel"))),
+            ("PH107", lambda: Settings.from_env({"PLAYHEAD_SEND_TIMEOUT_SECONDS": "0"})),
+            ("PH303", lambda: MemoryTopic(TopicSpec("user", 0))),
+            ("PH307", lambda: Worker([], MemoryBroker())),
+        ],
+    )
+    def test_is_what_the_error_says(self, code: str, provoke: Callable[[], object]) -> None:
+        with pytest.raises(errors.PlayheadError) as raised:
+            provoke()
+        assert str(raised.value) == examples()[code]
+
+
+def _raise(error: Exception) -> None:
+    raise error

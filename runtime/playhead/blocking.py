@@ -37,6 +37,9 @@ class BlockingClient:
         if self._loop.is_closed():
             work.close()
             raise RuntimeError("this client is closed")
+        if not self._thread.is_alive():
+            work.close()
+            raise RuntimeError("this client was made before the process forked: make one in each process")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def start(self) -> None:

@@ -83,6 +83,8 @@ class Client:
 
     async def close(self) -> None:
         """Wait for what is being sent, and close the connections. The client can be started again."""
+        if self._connecting is not None and not self._connecting.done():
+            await asyncio.wait({self._connecting})  # else its connections would stay open
         broker, self._broker = self._broker, None
         if broker is None:
             return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 
@@ -37,3 +39,34 @@ class SystemClock:
 
 
 SYSTEM_CLOCK = SystemClock()
+
+
+async def within(clock: Clock, seconds: float, wanted: Awaitable[object]) -> bool:
+    """Wait for `wanted`, at most for `seconds`, and say whether it came; it is cancelled where it did not."""
+    timer, waiting = asyncio.ensure_future(clock.sleep(seconds)), asyncio.ensure_future(wanted)
+    try:
+        await asyncio.wait((timer, waiting), return_when=asyncio.FIRST_COMPLETED)
+        return waiting.done()
+    finally:
+        timer.cancel()
+        waiting.cancel()
+        await asyncio.gather(timer, waiting, return_exceptions=True)
+
+
+@asynccontextmanager
+async def deadline(clock: Clock, seconds: float) -> AsyncIterator[None]:
+    """Cancel the body after `seconds`, and raise TimeoutError: `asyncio.timeout` on an injected clock."""
+    going = True
+
+    def expire(timer: asyncio.Future[None]) -> None:
+        if going and not timer.cancelled():
+            timeout.reschedule(0.0)
+
+    async with asyncio.timeout(None) as timeout:
+        timer = asyncio.ensure_future(clock.sleep(seconds))
+        timer.add_done_callback(expire)
+        try:
+            yield
+        finally:
+            going = False
+            timer.cancel()

@@ -35,11 +35,13 @@ from playhead.serde import (
     JSON_HEADER,
     MINTED,
     MINTED_HEADER,
+    NON_FINITE,
     SENT_BY,
     SPEC_VERSION_HEADER,
     TRACEPARENT,
     NotJson,
     from_json,
+    has_non_finite,
     plain_text,
     rfc3339,
     to_json,
@@ -261,7 +263,8 @@ def outgoing(
             raise InvalidInput(f"{type(event).__qualname__} has no name: class X(TypedEvent, name='entity.action').")
         if payload is not None:
             raise InvalidInput(f"{spec.name!r} was given as a typed event; it takes no second payload.")
-        name, value = check_name(spec.name), event.to_wire()
+        name = check_name(spec.name)
+        value = _typed_value(name, event)
     else:
         name = check_name(event)
         model = _catalog.get(name)
@@ -272,9 +275,7 @@ def outgoing(
         key = None if found is None else str(found)
     minted = id is None
     event_id = new_event_id() if id is None else _checked_id(id)
-    key_bytes = event_id.encode() if key is None else key.encode()
-    if len(key_bytes) > MAX_KEY_BYTES:
-        raise InvalidInput(f"key of {name!r} has {len(key_bytes)} bytes; {MAX_KEY_BYTES} are allowed.")
+    key_bytes = event_id.encode() if key is None else _checked_key(name, key)
     schema = spec.schema_uri if spec is not None else ""
     return OutgoingEvent(event_id, name, key_bytes, value, schema, minted)
 
@@ -286,11 +287,41 @@ def _checked(name: str, payload: object, model: type[TypedEvent] | None) -> tupl
         if model is None:
             return payload, to_json(dict(payload))
         typed = model.model_validate(dict(payload))
-        return typed, to_json(typed.model_dump(mode="json", by_alias=True, exclude_unset=True))
-    except NotJson as error:
-        raise InvalidPayload(name, [("", str(error))]) from error
+        value = to_json(typed.model_dump(mode="json", by_alias=True, exclude_unset=True))
     except ValidationError as error:
         raise InvalidPayload(name, invalid_fields(error)) from error
+    except ValueError as error:  # no JSON: NotJson, or pydantic's own, for a circle or for what it does not know
+        raise InvalidPayload(name, [("", plain_text(error))]) from error
+    _refuse_non_finite(name, value, payload)
+    return typed, value
+
+
+def _refuse_non_finite(name: str, value: bytes, payload: Mapping[str, Any]) -> None:
+    """pydantic writes NaN as null. Where that word is not in the JSON, which is most often, nothing needs a search."""
+    if b"null" in value and has_non_finite(payload):
+        raise InvalidPayload(name, [("", NON_FINITE)])
+
+
+def _typed_value(name: str, event: TypedEvent) -> bytes:
+    try:
+        value = event.to_wire()
+    except ValueError as error:
+        raise InvalidPayload(name, [("", plain_text(error))]) from error
+    if b"null" in value:
+        _refuse_non_finite(name, value, event.model_dump())
+    return value
+
+
+def _checked_key(name: str, key: object) -> bytes:
+    if not isinstance(key, str):
+        raise InvalidInput(f"key of {name!r} is text, not {type(key).__name__}.")
+    try:
+        key_bytes = key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"key of {name!r} is no text that UTF-8 has: {key!r}.") from error
+    if len(key_bytes) > MAX_KEY_BYTES:
+        raise InvalidInput(f"key of {name!r} has {len(key_bytes)} bytes; {MAX_KEY_BYTES} are allowed.")
+    return key_bytes
 
 
 def _checked_id(event_id: object) -> str:

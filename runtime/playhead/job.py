@@ -17,6 +17,7 @@ P = TypeVar("P")
 
 _JOB_ID = re.compile(r"[a-z](?:-?[a-z0-9])*")
 MAX_JOB_ID_CHARS = 100
+MAX_DEDUPE_WINDOW_SECONDS = 30 * 86_400
 
 Filter = Callable[[P], bool] | Mapping[str, Any]
 
@@ -72,7 +73,8 @@ def event_trigger(event: str | type[TypedEvent], *, filter: Any = None) -> Event
     if isinstance(event, str):
         return EventTrigger(check_name(event, reserved_ok=True), None, filter)
     if not hasattr(event, "__event__"):
-        raise InvalidJob(f"{event.__qualname__} has no name: class X(TypedEvent, name='entity.action').")
+        what = getattr(event, "__qualname__", repr(event))
+        raise InvalidJob(f"{what} has no name: class X(TypedEvent, name='entity.action').")
     return EventTrigger(event.__event__.name, event, filter)
 
 
@@ -106,8 +108,14 @@ class Job:
             raise InvalidJob(f"job {self.id!r}: run={self.function!r} is no function.")
         if self.concurrency < 1:
             raise InvalidJob(f"job {self.id!r}: concurrency is at least 1, not {self.concurrency}.")
-        if self.attempt_timeout_seconds is not None and self.attempt_timeout_seconds <= 0:
+        if self.attempt_timeout_seconds is not None and not self.attempt_timeout_seconds > 0:
             raise InvalidJob(f"job {self.id!r}: timeout is more than 0 seconds.")
+        if not 0 <= self.dedupe_window_seconds <= MAX_DEDUPE_WINDOW_SECONDS:
+            raise InvalidJob(f"job {self.id!r}: dedupe_window is from 0 to {MAX_DEDUPE_WINDOW_SECONDS // 86_400} days.")
+        if self.order not in ("key", "none"):
+            raise InvalidJob(f"job {self.id!r}: order is 'key' or 'none', not {self.order!r}.")
+        if self.executor not in ("thread", "process"):
+            raise InvalidJob(f"job {self.id!r}: executor is 'thread' or 'process', not {self.executor!r}.")
         if isinstance(self.start, datetime) and self.start.tzinfo is None:
             raise InvalidJob(f"job {self.id!r}: start={self.start!r} has no time zone.")
         if self.start not in ("now", "earliest") and not isinstance(self.start, datetime):

@@ -38,6 +38,9 @@ JSON_HEADER = ("content-type", b"application/json")
 MINTED_HEADER = (MINTED, b"1")
 
 
+NON_FINITE = "a number is NaN or infinite"
+
+
 class NotJson(ValueError):
     """The value has no JSON form."""
 
@@ -53,8 +56,8 @@ def to_json(value: Any) -> bytes:
     except TypeError as error:
         raise NotJson(str(error)) from error
     # orjson writes NaN as null. A search for that word costs next to nothing, and is all that most payloads need.
-    if b"null" in encoded and _has_non_finite(value):
-        raise NotJson("a number is NaN or infinite")
+    if b"null" in encoded and has_non_finite(value):
+        raise NotJson(NON_FINITE)
     return encoded
 
 
@@ -70,13 +73,14 @@ def from_json(data: bytes) -> Any:
         raise NotJson(f"not JSON: {error}") from error
 
 
-def _has_non_finite(value: Any) -> bool:
+def has_non_finite(value: Any) -> bool:
+    """Whether a NaN or an infinity is anywhere in it."""
     if isinstance(value, float):
         return not math.isfinite(value)
     if isinstance(value, Mapping):
-        return any(_has_non_finite(item) for item in value.values())
+        return any(has_non_finite(item) for item in value.values())
     if isinstance(value, list | tuple):
-        return any(_has_non_finite(item) for item in value)
+        return any(has_non_finite(item) for item in value)
     return False
 
 

@@ -112,13 +112,15 @@ class TestGenerations:
         first.owner.before_release = take_time
         old = first.epoch
         second = await join(provider, first.group, topic)
-        async with asyncio.timeout(15):
-            await asked.wait()
-        for _ in range(10):
-            await client.describe_group(first.group)
-        assert second.owner.told == []
-        assert first.epoch == old
-        may_go.set()
+        try:
+            async with asyncio.timeout(15):
+                await asked.wait()
+            for _ in range(10):
+                await client.describe_group(first.group)
+            assert second.owner.told == []
+            assert first.epoch == old
+        finally:
+            may_go.set()
         await settled(first, second, tasks=4)
         assert first.owner.told[-2:] == [("revoked", old), ("assigned", first.epoch)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from playhead.broker.memory import MemoryBroker
 from playhead.client import Client
 from playhead.config import Settings
 from playhead.engine.consumer import JobConsumer
+from playhead.errors import Poison
 from playhead.events import Event, outgoing
 from playhead.job import Job, event_trigger
 from playhead.records import Partition, Record
@@ -96,8 +96,8 @@ class Scene:
     ) -> None:
         """Append a record to topic `thing` as a foreign producer does."""
         now_ms = int(self.clock.time() * 1000)
-        (result,) = await self.broker.append([Record("thing", partition, key, value, headers, now_ms)])
-        assert not isinstance(result, Exception), result
+        # Into the log itself: a foreign producer may write headers without a value, Playhead never does.
+        self.broker.log(Partition("thing", partition)).append([Record("thing", partition, key, value, headers, now_ms)])
         await self.clock.advance(0)
 
     # ── what is in the log ───────────────────────────────────────────────────────────────────────────────────────────
@@ -112,7 +112,7 @@ class Scene:
 
     def ends(self) -> list[tuple[int, str]]:
         """(number of the event, how its run ended) of every run that has ended, sorted."""
-        numbers = {event.id: json.loads(event.record.value or b"{}").get("n") for event in self.events("thing")}
+        numbers = {event.id: _number(event) for event in self.events("thing")}
         finals = [event for event in self.events(RUN) if event.name in ("run.succeeded", "run.failed")]
         return sorted((numbers[e.payload()["eventId"]], e.name.removeprefix("run.")) for e in finals)
 
@@ -126,3 +126,13 @@ class Scene:
 
     def log_end(self, partition: int = 0) -> int:
         return self.broker.log(Partition("thing", partition)).end
+
+
+def _number(event: Event) -> int:
+    """The number in its payload; -1 where that is none of this scene's."""
+    try:
+        payload = event.payload()
+    except Poison:
+        return -1
+    number = payload.get("n", -1) if isinstance(payload, dict) else -1
+    return number if isinstance(number, int) else -1

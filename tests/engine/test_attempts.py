@@ -39,10 +39,10 @@ class TestSends:
                 io.send_event("echo.made", {"attempt": io.run.attempt})
             refused.set()
 
-        await scene.work(plain, timeout=0.05, retry=RetryPolicy(max_attempts=2, initial_seconds=0, jitter=0))
-        scene.consumer(scene.processes[0]).job  # noqa: B018
+        await scene.work(plain, timeout=10, retry=QUICK)
         await scene.send(1)
-        await wait_until(lambda: _moved(scene, "run.succeeded"))
+        await scene.clock.advance(10)
+        await wait_until(lambda: bool(scene.told("run.succeeded")))
         assert scene.events("echo") == []
 
     async def test_send_after_the_run_has_ended_is_an_error_and_not_lost_in_silence(self, scene: Scene) -> None:
@@ -95,6 +95,18 @@ class TestSends:
         assert scene.ends() == [(0, "succeeded"), (1, "failed")]
         assert len(scene.events("echo")) == MAX_SENDS_PER_RUN
 
+    async def test_more_than_a_transaction_can_take_fails_the_run(self, scene: Scene) -> None:
+        await scene.open()
+
+        async def run(payload: Any, io: IO) -> None:
+            for _ in range(payload["n"]):
+                await io.send_event("echo.made", {"text": "x" * 700_000})
+
+        await scene.work(run, retry=NO_RETRY)
+        await scene.send(2, 60)
+        assert scene.ends() == [(2, "succeeded"), (60, "failed")]
+        assert len(scene.events("echo")) == 2
+
     async def test_event_that_its_topic_does_not_take_fails_the_run_at_once(self, scene: Scene) -> None:
         await scene.open()
 
@@ -106,15 +118,6 @@ class TestSends:
         (failed,) = scene.told("run.failed")
         assert failed["error"]["type"] == "playhead.errors.EventTooLarge"
         assert failed["attempt"] == 1
-
-
-def _moved(scene: Scene, name: str) -> bool:
-    """Whether such a record is there, after giving the retry's clock a push."""
-    scene.clock._monotonic += 0.01
-    for _, _, woken in scene.clock._sleepers:
-        if not woken.done():
-            break
-    return bool(scene.told(name))
 
 
 class TestEnds:
@@ -264,3 +267,30 @@ class TestTold:
         ]
         succeeded = next(told for told in read if isinstance(told, RunSucceeded))
         assert (succeeded.output, succeeded.attempt, succeeded.lease, succeeded.task) == ([1, 2], 2, 1, 0)
+
+
+class TestDeadline:
+    async def test_attempt_is_timed_on_the_clock_of_the_worker(self, scene: Scene) -> None:
+        await scene.open()
+
+        async def run(payload: Any, io: IO) -> None:
+            await scene.clock.sleep(payload["n"])
+
+        await scene.work(run, timeout=10, retry=NO_RETRY)
+        await scene.send(5, 15)
+        await scene.clock.advance(9)
+        assert scene.ends() == [(5, "succeeded")]
+        await scene.clock.advance(1)
+        assert scene.ends() == [(5, "succeeded"), (15, "failed")]
+        assert scene.told("run.failed")[0]["error"]["type"] == "TimeoutError"
+
+    async def test_retry_has_a_deadline_of_its_own(self, scene: Scene) -> None:
+        await scene.open()
+
+        async def run(payload: Any, io: IO) -> None:
+            await scene.clock.sleep(15 if io.run.attempt == 1 else 5)
+
+        await scene.work(run, timeout=10, retry=QUICK)
+        await scene.send(1)
+        await scene.clock.advance(16)
+        assert scene.ends() == [(1, "succeeded")]

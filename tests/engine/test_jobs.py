@@ -236,9 +236,10 @@ class TestRetries:
                 cancelled.append(True)
                 raise
 
-        job(client, "hang", hang, timeout=0.05, retry=NO_RETRY)
+        job(client, "hang", hang, timeout=60, retry=NO_RETRY)
         async with JobHarness(client) as jobs:
-            await jobs.send("order.placed", {"orderId": "1", "amount": 1})
+            await jobs.send("order.placed", {"orderId": "1", "amount": 1}, settle=False)
+            await jobs.clock.advance(60)
             run = await jobs.run_of("hang")
             assert run.error is not None
             assert run.error.type == "TimeoutError"

@@ -5,17 +5,31 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from playhead.broker.memory import MemoryBroker
+from playhead.engine.dedupe import RecentIds
 from playhead.job import Job
 from playhead.records import Partition, StoredRecord
-from playhead.serde import CAUSATION, CE_ID, CE_TYPE
+from playhead.run import RunFailed, RunRetrying, RunSucceeded, RunView
+from playhead.serde import CAUSATION, CE_ID, CE_TYPE, MINTED
 
-FINAL = ("run.succeeded", "run.failed")
+POISON = b"not json"
+MODELS = {"run.succeeded": RunSucceeded, "run.retrying": RunRetrying, "run.failed": RunFailed}
 
 
 def header(record: StoredRecord, name: str) -> str:
     return dict(record.headers).get(name, b"").decode()
+
+
+class Told:
+    """A `run.*` record, decoded."""
+
+    def __init__(self, record: StoredRecord) -> None:
+        self.name = header(record, CE_TYPE)
+        self.event: Any = MODELS[self.name].model_validate_json(record.value or b"")
+        self.final = self.name != "run.retrying"
+        self.failed = self.name == "run.failed"
 
 
 class Checker:
@@ -24,13 +38,10 @@ class Checker:
     def __init__(self, broker: MemoryBroker, jobs: Sequence[Job]) -> None:
         self._broker = broker
         self._jobs = jobs
-        self._finals: dict[str, list[StoredRecord]] = defaultdict(list)
-        self._told: dict[int, dict[str, object]] = {}
+        self._told: dict[str, list[Told]] = defaultdict(list)
         for record in broker.stored("run"):
-            if header(record, CE_TYPE) in FINAL:
-                told = json.loads(record.value or b"")
-                self._told[id(record)] = told
-                self._finals[told["jobId"]].append(record)
+            told = Told(record)
+            self._told[told.event.job_id].append(told)
         self._buried = Counter(
             (told["jobId"], told["topic"], told["partition"], told["offset"])
             for told in (json.loads(record.value or b"") for record in broker.stored("dead-letter"))
@@ -39,48 +50,86 @@ class Checker:
     def problems(self) -> Iterator[str]:
         """Each claim that does not hold, in words."""
         for job in self._jobs:
-            yield from self._once_each(job)
-            yield from self._in_order(job)
+            expected = self._expected(job)
+            yield from self._once_each(job, expected)
+            yield from self._in_order(job, expected)
+            yield from self._fenced(job)
+            yield from self._foldable(job, expected)
             yield from self._at_the_end(job)
         yield from self._chains()
 
-    def _events_of(self, job: Job) -> list[StoredRecord]:
-        """The first record of each id."""
-        first: dict[str, StoredRecord] = {}
+    def _expected(self, job: Job) -> dict[tuple[str, int], list[StoredRecord]]:
+        """The records that start a run, by id and task: all but the repetitions within the window."""
+        recent: dict[int, RecentIds] = {}
+        starts: dict[tuple[str, int], list[StoredRecord]] = defaultdict(list)
         for record in self._broker.stored(job.trigger.entity):
-            if header(record, CE_TYPE) == job.trigger.name:
-                first.setdefault(header(record, CE_ID), record)
-        return list(first.values())
+            if header(record, CE_TYPE) != job.trigger.name:
+                continue
+            known = recent.setdefault(record.partition, RecentIds(job.dedupe_window_seconds))
+            minted = MINTED in dict(record.headers)
+            if minted or known.add(header(record, CE_ID), record.timestamp):
+                starts[header(record, CE_ID), record.partition].append(record)
+        return starts
 
-    def _once_each(self, job: Job) -> Iterator[str]:
-        ended: Counter[object] = Counter(self._told[id(r)]["eventId"] for r in self._finals[job.id])
-        failed = {self._told[id(r)]["eventId"] for r in self._finals[job.id] if header(r, CE_TYPE) == "run.failed"}
-        for record in self._events_of(job):
-            event, buried = header(record, CE_ID), self._buried[job.id, *record[:2], record.offset]
-            where = f"{job.id}: {event} at {record.topic}/{record.partition}@{record.offset}"
-            if record.value == b"not json":
-                if ended[event] or buried != 1:
-                    yield f"{where}: poison is buried {buried} times, and has {ended[event]} runs"
-            elif ended[event] != 1:
-                yield f"{where} is {'lost' if not ended[event] else 'doubled'}: {ended[event]} ends"
-            elif buried != (event in failed):
-                yield f"{where} has {buried} dead letters, and failed: {event in failed}"
-        known = {header(record, CE_ID) for record in self._events_of(job)}
-        for event in ended.keys() - known:
-            yield f"{job.id}: {event} has a run but is no event"
+    def _ends(self, job: Job) -> dict[tuple[str, int], list[Told]]:
+        ends: dict[tuple[str, int], list[Told]] = defaultdict(list)
+        for told in self._told[job.id]:
+            if told.final:
+                ends[told.event.event_id, told.event.task].append(told)
+        return ends
 
-    def _in_order(self, job: Job) -> Iterator[str]:
+    def _once_each(self, job: Job, expected: dict[tuple[str, int], list[StoredRecord]]) -> Iterator[str]:
+        ends = self._ends(job)
+        for which, records in expected.items():
+            told = ends.pop(which, [])
+            readable = [record for record in records if record.value != POISON]
+            where = f"{job.id}: event {which[0]} at {[record[:3] for record in records]}"
+            if len(told) != len(readable):
+                yield f"{where} is {'lost' if len(told) < len(readable) else 'doubled'}: {len(told)} ends"
+            buried = sum(self._buried[job.id, *record[:3]] for record in records)
+            dead = sum(end.failed for end in told) + len(records) - len(readable)
+            if buried != dead:
+                yield f"{where} has {buried} dead letters, not {dead}"
+        for which in ends:
+            yield f"{job.id}: event {which[0]} has a run in task {which[1]}, and should have none"
+
+    def _in_order(self, job: Job, expected: dict[tuple[str, int], list[StoredRecord]]) -> Iterator[str]:
         if job.order != "key":
             return
-        events = {header(record, CE_ID): record for record in self._events_of(job)}
-        last: dict[bytes | None, int] = {}
-        for end in self._finals[job.id]:
-            event = events.get(str(self._told[id(end)]["eventId"]))
-            if event is None:
+        last: dict[tuple[int, bytes | None], int] = {}
+        for which, told in self._ends(job).items():
+            for record, end in zip(expected.get(which, ()), told, strict=False):
+                end.event.logs.append({"offset": record.offset, "key": record.key})
+        for told in self._told[job.id]:
+            if not told.final or not told.event.logs or told.event.logs[-1].get("offset") is None:
                 continue
-            if event.offset < last.get(event.key, -1):
-                yield f"{job.id}: key {event.key!r}: {event.offset} ended after {last[event.key]}"
-            last[event.key] = event.offset
+            offset, key = told.event.logs[-1]["offset"], (told.event.task, told.event.logs[-1]["key"])
+            if told.failed and told.event.error.type == "playhead.errors.Refused":
+                continue  # its function had ended in its turn; the refusal came when the next had begun
+            if offset < last.get(key, -1):
+                yield f"{job.id}: key {key}: {offset} ended after {last[key]}"
+            last[key] = offset
+
+    def _fenced(self, job: Job) -> Iterator[str]:
+        """Whoever told something of a task was its newest owner."""
+        newest: dict[int, int] = {}
+        for told in self._told[job.id]:
+            lease, task = told.event.lease, told.event.task
+            if lease < newest.get(task, 0):
+                yield f"{job.id}: task {task}: lease {lease} told {told.name} after lease {newest[task]}"
+            newest[task] = max(lease, newest.get(task, 0))
+
+    def _foldable(self, job: Job, expected: dict[tuple[str, int], list[StoredRecord]]) -> Iterator[str]:
+        """What is told of a run is a life that a run can have."""
+        views: dict[str, RunView] = {}
+        for told in self._told[job.id]:
+            if len(expected.get((told.event.event_id, told.event.task), ())) != 1:
+                continue  # an id that came again after its window: two runs of one name
+            run = told.event.run_id
+            try:
+                views[run] = views.get(run, RunView(run)).apply(told.event)
+            except ValueError as error:
+                yield f"{job.id}: {error}"
 
     def _at_the_end(self, job: Job) -> Iterator[str]:
         marks = self._broker.group(job.id).describe().checkpoints
@@ -92,7 +141,7 @@ class Checker:
     def _chains(self) -> Iterator[str]:
         """A run of `chain` that succeeded has sent its step once; one that failed has sent none."""
         steps = Counter(header(record, CAUSATION) for record in self._broker.stored("step"))
-        for end in self._finals["chain"]:
-            event, wanted = str(self._told[id(end)]["eventId"]), int(header(end, CE_TYPE) == "run.succeeded")
-            if steps[event] != wanted:
-                yield f"chain: {event} ({header(end, CE_TYPE)}) has {steps[event]} steps, not {wanted}"
+        wanted = Counter(told.event.event_id for told in self._told["chain"] if told.name == "run.succeeded")
+        for event in steps | wanted:
+            if steps[event] != wanted[event]:
+                yield f"chain: {event} has {steps[event]} steps, not {wanted[event]}"

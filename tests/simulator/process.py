@@ -11,6 +11,8 @@ from playhead.broker.memory import MemoryBroker
 from playhead.clock import Clock
 from playhead.config import Settings
 from playhead.engine import Worker
+from playhead.engine.consumer import Phase
+from playhead.io import IO
 from playhead.job import Job
 
 
@@ -65,11 +67,16 @@ class Process:
         mine: set[int] = {id(self.worker)}
         for consumer in self.worker.consumers:
             parts = (consumer, getattr(consumer, "_committer", None), getattr(consumer, "_execution", None))
-            mine |= {id(part) for part in parts}
+            mine |= {id(part) for part in parts if part is not None}
         for task in asyncio.all_tasks():
             frame = getattr(task.get_coro(), "cr_frame", None)
             if frame is not None and id(frame.f_locals.get("self")) in mine:
                 task.cancel()
+
+    def is_between_generations(self, job_id: str) -> bool:
+        """Whether the group of this job is moving on, and nothing can be committed."""
+        (consumer,) = [consumer for consumer in self.worker.consumers if consumer.job.id == job_id]
+        return consumer.phase is Phase.FROZEN or consumer._committer.epoch is None
 
     def stop(self) -> None:
         """Ask it to end gracefully."""
@@ -90,3 +97,10 @@ class Process:
             self._cancel_all()
             await asyncio.sleep(0)
         await asyncio.gather(self._running, return_exceptions=True)
+
+
+def process_of(io: IO) -> Process:
+    """The process that a function runs in."""
+    broker: Any = io._sends._broker  # type: ignore[attr-defined]
+    process: Process = broker._process
+    return process

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from playhead import Client, Settings
 from playhead.broker.contract import Partition
 from playhead.broker.kafka import KafkaBroker
+from playhead.dev.local_broker import LocalKafka
 from playhead.errors import BrokerUnavailable, PlayheadError
 from playhead.events import outgoing
 from playhead.records import Record
@@ -220,31 +223,67 @@ class TestBrokerRestart:
         self, own_broker: NewLocalKafka, tmp_path: Path, prefix: str
     ) -> None:
         kafka = own_broker()
-        settings = Settings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=prefix)
-        log = KafkaBroker(settings)
-        await log.start()
-        await make_topics(log, prefix)
-        worker = await WorkerProcess.start(Options(kafka.bootstrap_servers, prefix), tmp_path / "worker.log")
-        await wait_until(lambda: worker.ready, seconds=30)
-        stop_sending = asyncio.Event()
-        sent: list[str] = []
+        async with _working_while_sending(kafka, prefix, tmp_path) as (log, sent, stop):
+            for _ in range(2):
+                await asyncio.to_thread(kafka.stop)
+                await asyncio.to_thread(kafka.start)
+                so_far = len(sent)
+                await wait_until(lambda: len(sent) > so_far + 100, seconds=60)  # noqa: B023 -- awaited in here
+            await stop()
+            await wait_until(lambda: finished(log, prefix, JOBS, sent), seconds=90)
+            report = await check(log, prefix, JOBS, sent)
+            assert report.clean, report
+
+    @pytest.mark.slow
+    async def test_kill_9_of_a_lone_broker_doubles_nothing(
+        self, own_broker: NewLocalKafka, tmp_path: Path, prefix: str
+    ) -> None:
+        """Whether everything ends is not ours to say here. Kafka 4.3.1, killed between the decision of a transaction and
+        its markers, can come back with the transaction complete and no marker in `__consumer_offsets`: that group's
+        checkpoint stays pending, and its tasks stand still instead of guessing (ARCHITECTURE.md).
+        """
+        kafka = own_broker()
+        async with _working_while_sending(kafka, prefix, tmp_path) as (log, sent, stop):
+            await asyncio.to_thread(kafka.kill)
+            await asyncio.to_thread(kafka.start)
+            so_far = len(sent)
+            await wait_until(lambda: len(sent) > so_far + 100, seconds=60)
+            await stop()
+            for job in JOBS:  # as many as go on: one that stands still does so for good
+                with contextlib.suppress(AssertionError):
+                    await wait_until(lambda: finished(log, prefix, (job,), sent), seconds=15)  # noqa: B023
+            report = await check(log, prefix, JOBS, sent)
+            assert not report.doubled, report
+            assert not report.links_doubled, report
+
+
+@contextlib.asynccontextmanager
+async def _working_while_sending(
+    kafka: LocalKafka, prefix: str, tmp_path: Path
+) -> AsyncIterator[tuple[KafkaBroker, list[str], Callable[[], Awaitable[None]]]]:
+    """A worker, and a service that sends: the log, what was acknowledged so far, and what stops the sending."""
+    settings = Settings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=prefix)
+    log = KafkaBroker(settings)
+    await log.start()
+    await make_topics(log, prefix)
+    worker = await WorkerProcess.start(Options(kafka.bootstrap_servers, prefix), tmp_path / "worker.log")
+    await wait_until(lambda: worker.ready, seconds=30)
+    stopping = asyncio.Event()
+    sent: list[str] = []
+    async with Client("survive", broker=log, settings=settings) as client:
+        sending = asyncio.create_task(_send_until(client, stopping, sent))
+
+        async def stop() -> None:
+            stopping.set()
+            await sending
+
         try:
-            async with Client("survive", broker=log, settings=settings) as client:
-                sending = asyncio.create_task(_send_until(client, stop_sending, sent))
-                await wait_until(lambda: len(sent) > 100)
-                for crash in (False, True):
-                    await asyncio.to_thread(kafka.kill if crash else kafka.stop)
-                    await asyncio.to_thread(kafka.start)
-                    so_far = len(sent)
-                    await wait_until(lambda: len(sent) > so_far + 100, seconds=60)  # noqa: B023 -- awaited in here
-                stop_sending.set()
-                await sending
-                await wait_until(lambda: finished(log, prefix, JOBS, sent), seconds=90)
-                report = await check(log, prefix, JOBS, sent)
-                assert report.clean, report
+            await wait_until(lambda: len(sent) > 100, seconds=30)
+            yield log, sent, stop
         finally:
+            await stop()
             await worker.end()
-            await log.stop()
+    await log.stop()
 
 
 async def _send_until(client: Client, stop: asyncio.Event, acknowledged: list[str]) -> None:

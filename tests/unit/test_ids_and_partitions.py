@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -20,6 +24,22 @@ class TestEventIds:
     def test_are_uuids_of_version_7(self) -> None:
         made = uuid.UUID(EventIds()())
         assert (made.version, made.variant) == (7, uuid.RFC_4122)
+
+    def test_repeat_in_no_thread(self) -> None:
+        new = EventIds()
+        with ThreadPoolExecutor(8) as threads:
+            made = list(threads.map(lambda _: [new() for _ in range(5_000)], range(8)))
+        assert len({event_id for ids in made for event_id in ids}) == 40_000
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+    def test_forked_processes_do_not_share_their_random_bits(self) -> None:
+        """Servers fork after they have imported this; where both are in one millisecond, the bits alone differ."""
+        code = (
+            "import os; from playhead.ids import new_event_id; new_event_id(); child = os.fork();"
+            "ids = [new_event_id()[20:] for _ in range(9)]; child and os.waitpid(child, 0); print(*ids)"
+        )
+        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+        assert len(set(told.stdout.split())) == 18
 
 
 class TestRunIds:

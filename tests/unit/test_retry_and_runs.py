@@ -8,7 +8,20 @@ import pytest
 
 from playhead.errors import Poison
 from playhead.retry import NO_RETRY, NonRetriableError, RetryAfter, RetryPolicy
-from playhead.run import Fail, Failure, Retry, RunFailed, RunRetrying, RunState, RunSucceeded, RunView, verdict
+from playhead.run import (
+    MAX_MESSAGE_CHARS,
+    MAX_TRACEBACK_CHARS,
+    NEXT_STATES,
+    Fail,
+    Failure,
+    Retry,
+    RunFailed,
+    RunRetrying,
+    RunState,
+    RunSucceeded,
+    RunView,
+    verdict,
+)
 
 TOLD = {
     "run_id": "r-0",
@@ -36,10 +49,31 @@ class TestPolicy:
     def test_large_attempt_number_does_not_overflow(self) -> None:
         assert RetryPolicy(max_attempts=10**9, jitter=0).delay_seconds(10**8, 0.5) == 60
 
-    @pytest.mark.parametrize("wrong", [{"max_attempts": 0}, {"factor": 0.5}, {"jitter": 1.1}, {"initial_seconds": -1}])
+    @pytest.mark.parametrize(
+        "wrong", [{"max_attempts": 0}, {"factor": 0.5}, {"jitter": 1.1}, {"initial_seconds": -1}, {"max_seconds": 1e9}]
+    )
     def test_policy_that_makes_no_sense_is_refused(self, wrong: dict[str, float]) -> None:
         with pytest.raises(ValueError, match=" is "):
             RetryPolicy(**wrong)  # type: ignore[arg-type]
+
+
+class TestRetryAfter:
+    def test_takes_seconds_or_a_timedelta_and_never_less_than_none(self) -> None:
+        delays = [RetryAfter(delay).delay_seconds for delay in (5, timedelta(minutes=1), -3, 0)]
+        assert delays == [5.0, 60.0, 0.0, 0.0]
+
+    @pytest.mark.parametrize("delay", [float("inf"), float("nan"), 1e300, timedelta(days=400)])
+    def test_waits_for_a_year_at_most(self, delay: float) -> None:
+        with pytest.raises(ValueError, match="a year"):
+            RetryAfter(delay)
+
+
+class TestFailure:
+    def test_message_and_traceback_are_bounded(self) -> None:
+        failure = Failure.of(ValueError("x" * 1_000_000))
+        assert len(failure.message) < MAX_MESSAGE_CHARS + 50
+        assert failure.message.endswith("(1,000,000 characters)")
+        assert len(failure.traceback) <= MAX_TRACEBACK_CHARS
 
 
 class TestVerdict:
@@ -72,3 +106,15 @@ class TestRunView:
     def test_event_of_another_run_is_refused(self) -> None:
         with pytest.raises(ValueError, match="can't follow"):
             RunView("r-1").apply(RunSucceeded(**TOLD, attempt=1))
+
+    @pytest.mark.parametrize("first", list(RunState))
+    @pytest.mark.parametrize("second", [RunSucceeded, RunRetrying, RunFailed])
+    def test_follows_the_arrows_of_the_drawing_and_no_other(self, first: RunState, second: type) -> None:
+        more = {RunSucceeded: {}, RunRetrying: {"error": WHY, "due_at": ""}, RunFailed: {"error": WHY}}[second]
+        event = second(**TOLD, attempt=1, **more)
+        state = {RunSucceeded: RunState.SUCCEEDED, RunRetrying: RunState.RETRYING, RunFailed: RunState.FAILED}[second]
+        if state in NEXT_STATES[first]:
+            assert RunView("r-0", state=first).apply(event).state is state
+        else:
+            with pytest.raises(ValueError, match="can't follow"):
+                RunView("r-0", state=first).apply(event)

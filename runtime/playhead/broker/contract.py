@@ -36,7 +36,7 @@ is finished beyond it.
 A commit is a value: records to write and the checkpoints of the tasks that they came from, all or nothing. What comes
 back is a value too:
 
-    Committed   all of it is in the log, and every later checkpoint fetch shows it
+    Committed   all of it is in the log, and every later checkpoint fetch shows it; readers see it a moment later
     Fenced      nothing of it is, and nothing of this epoch ever will be: somebody else owns the tasks
     Refused     nothing of it is: the broker refuses the records named; the others may be committed without them
     Unknown     no definite answer: all or nothing of it is. Only the log can tell: take the tasks over again
@@ -204,7 +204,10 @@ class Membership(Protocol):
 
     @property
     def writer(self) -> str:
-        """The name of this member's writer: unique to this membership, no two ever share one."""
+        """The name of this member's writer: no two memberships ever share one.
+
+        A member that was thrown out, or whose writer was freed, comes back with another.
+        """
         ...
 
     @property
@@ -230,11 +233,15 @@ class Membership(Protocol):
         ...
 
     async def commit(self, commit: Commit) -> Outcome:
-        """Write the commit, all or nothing."""
+        """Write the commit, all or nothing.
+
+        Raises:
+            ValueError: another is in flight (rule 3), or a mark's metadata is too long: nothing is sent.
+        """
         ...
 
     def seek(self, partition: Partition, offset: int) -> None:
-        """Fetch this partition from `offset` on."""
+        """Fetch this partition from `offset` on. Like `pause` and `resume`, it passes over what is not held."""
         ...
 
     def pause(self, partitions: Iterable[Partition]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import multiprocessing
+import pickle
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -15,36 +17,43 @@ import orjson
 import structlog
 
 from playhead.broker.contract import Broker
+from playhead.clock import Clock, deadline
 from playhead.engine.live import LiveRun, LiveState
 from playhead.errors import InvalidInput
 from playhead.events import MAX_CAUSATION_DEPTH, OutgoingEvent
 from playhead.io import IO, Logger, RunInfo, SyncIO
 from playhead.job import Job
-from playhead.run import MAX_LOG_BYTES, MAX_LOG_LINES
+from playhead.retry import NonRetriableError
+from playhead.run import MAX_LOG_BYTES, MAX_LOG_LINES, MAX_TRACEBACK_CHARS
 from playhead.sending import SentEvent, current_run_sends, fitting_topic
 from playhead.serde import plain_text, rfc3339
 from playhead.topics import partition_for
 
 MAX_SENDS_PER_RUN = 1_000
+MAX_SENT_BYTES_PER_RUN = 32 * 1024 * 1024
+"""All that a run sends is in one transaction, which has to end in time."""
 _OWN_FIELDS = frozenset({"at", "level", "event", "exc_info"})
 
 
 class Sends:
     """What a run sends: kept with it until it ends well. Implements `playhead.sending.RunSends`."""
 
-    __slots__ = ("_attempt", "_broker", "_prefix", "_run")
+    __slots__ = ("_attempt", "_broker", "_bytes", "_loop", "_prefix", "_run")
 
     def __init__(self, run: LiveRun, broker: Broker, prefix: str) -> None:
         self._run = run
         self._attempt = run.attempt
+        self._bytes = 0
+        self._loop = asyncio.get_running_loop()
         self._broker = broker
         self._prefix = prefix
 
     async def send(self, event: OutgoingEvent) -> SentEvent:
+        if asyncio.get_running_loop() is not self._loop:
+            # A plain function that uses a client of its own: its thread has the run's context, and another loop.
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.send(event), self._loop))
         run = self._run
-        if run.attempt != self._attempt or run.state is not LiveState.RUNNING:
-            # A thread, or a task that the function left behind, goes on after its attempt has ended.
-            raise InvalidInput(f"attempt {self._attempt} of run {run.id} has ended; {event.name!r} is not sent.")
+        self._check_going()
         if len(run.sends) >= MAX_SENDS_PER_RUN:
             raise InvalidInput(f"run {run.id} has sent {MAX_SENDS_PER_RUN} events; that is the limit of one run.")
         if run.cause.depth > MAX_CAUSATION_DEPTH:
@@ -52,11 +61,20 @@ class Sends:
                 f"event {event.name!r} would be number {run.cause.depth} in a chain of runs; {MAX_CAUSATION_DEPTH} "
                 "are allowed. Two jobs probably trigger each other."
             )
-        sends = run.sends
         topic = await fitting_topic(self._broker, self._prefix, event)
+        self._check_going()
+        self._bytes += event.size_bytes()
+        if self._bytes > MAX_SENT_BYTES_PER_RUN:
+            raise InvalidInput(f"run {run.id} has sent more than {MAX_SENT_BYTES_PER_RUN:,} bytes of events.")
         partition = partition_for(event.key, topic.partitions)
-        sends.append((event, topic.name, topic.partitions))
+        run.sends.append((event, topic.name, topic.partitions))
         return SentEvent(event.id, event.name, topic.name, partition, None)
+
+    def _check_going(self) -> None:
+        """A thread, or a task that the function left behind, goes on after its attempt has ended."""
+        run = self._run
+        if run.attempt != self._attempt or run.state is not LiveState.RUNNING:
+            raise InvalidInput(f"attempt {self._attempt} of run {run.id} has ended; nothing is sent with it any more.")
 
 
 class RunLog:
@@ -75,8 +93,8 @@ class RunLog:
             return
         line = {"at": rfc3339(time.time_ns() // 1_000_000), "level": level, "event": plain_text(event)}
         line.update({plain_text(name): _loggable(value) for name, value in fields.items() if name not in _OWN_FIELDS})
-        if fields.get("exc_info"):
-            line["exception"] = plain_text(traceback.format_exc())
+        if (shown := _traceback(fields.get("exc_info"))) is not None:
+            line["exception"] = shown
         self._bytes += len(orjson.dumps(line))
         if self._bytes >= MAX_LOG_BYTES or len(lines) == MAX_LOG_LINES - 1:
             line = {"at": line["at"], "level": "warning", "event": "(further lines are in the worker's log only)"}
@@ -98,6 +116,12 @@ class RunLog:
         self._line("critical", **fields)
 
 
+def _traceback(exc_info: Any) -> str | None:
+    """The end of the traceback that `exc_info` of a log line means: True, or an exception."""
+    error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1] if exc_info else None
+    return None if error is None else plain_text("".join(traceback.format_exception(error))[-MAX_TRACEBACK_CHARS:])
+
+
 def _loggable(value: Any) -> Any:
     if isinstance(value, str):
         return plain_text(value)
@@ -115,11 +139,25 @@ def _call(function: Callable[..., Any], payload: Any, io: SyncIO | None) -> Any:
         raise RuntimeError("the function raised StopIteration") from stop
 
 
+def _call_in_process(function: Callable[..., Any], payload: Any) -> Any:
+    """The same in a process. An error that can't be unpickled would break the pool, and with it every run in it."""
+    try:
+        return _call(function, payload, None)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # noqa: BLE001 -- a user's class: pickling it may raise anything
+            kind = NonRetriableError if isinstance(error, NonRetriableError) else RuntimeError
+            raise kind(f"{type(error).__qualname__}: {plain_text(error)}") from None
+        raise
+
+
 class Performer:
     """Calls the function of one job."""
 
-    def __init__(self, job: Job, broker: Broker, prefix: str, logger: Logger) -> None:
+    def __init__(self, job: Job, broker: Broker, prefix: str, logger: Logger, clock: Clock) -> None:
         self.job = job
+        self._clock = clock
         self._broker = broker
         self._prefix = prefix
         self._logger = logger
@@ -144,7 +182,7 @@ class Performer:
         timeout = self.job.attempt_timeout_seconds
         if timeout is None:
             return await self._call(run, info, sends, payload)
-        async with asyncio.timeout(timeout):
+        async with deadline(self._clock, timeout):
             return await self._call(run, info, sends, payload)
 
     async def _call(self, run: LiveRun, info: RunInfo, sends: Sends, payload: Any) -> Any:
@@ -157,7 +195,7 @@ class Performer:
         loop = asyncio.get_running_loop()
         if self.job.executor == "process":
             try:
-                return await loop.run_in_executor(self._pool(), _call, self.job.function, payload, None)
+                return await loop.run_in_executor(self._pool(), _call_in_process, self.job.function, payload)
             except BrokenExecutor:
                 self._executor = None  # a process died, and took its pool along: the next attempt gets a new one
                 raise

@@ -28,13 +28,14 @@ from playhead.broker.contract import (
     Refused,
     Unknown,
 )
-from playhead.clock import Clock
+from playhead.clock import Clock, within
 from playhead.engine.live import LiveRun, LiveState
 from playhead.engine.task import Task
 from playhead.records import Partition, Record
 
 MAX_RUNS_PER_COMMIT = 1_000
 MAX_COMMIT_BYTES = 4 * 1024 * 1024
+_LAST_COMMITS_MAX = 3
 SKIPS_DUE_SECONDS = 1.0
 """How long a checkpoint that moved by skipping alone may wait for its commit."""
 
@@ -78,6 +79,7 @@ class Committer:
         self._suspects: deque[Ending] = deque()
         self._in_flight = asyncio.Lock()
         self._work = asyncio.Event()
+        self._thawed = asyncio.Event()
         self._skips_due = False
         self._skips_timer: asyncio.Task[None] | None = None
 
@@ -145,18 +147,39 @@ class Committer:
             pass
 
     async def freeze(self) -> None:
-        """Wait for the commit in flight, and seal no other until `epoch` is set again."""
-        self.epoch = None
+        """Commit what has gathered by now, and seal nothing more until `epoch` is set again."""
+        last = asyncio.ensure_future(self._commit_last())
+        try:
+            await asyncio.shield(last)  # whoever does not wait for it any longer must not cut a transaction in two
+        finally:
+            self.epoch = None
+            self._thawed.clear()
         await self.settled()
+
+    async def _commit_last(self) -> None:
+        """Functions go on meanwhile; whoever ends too late is not waited for."""
+        for _ in range(_LAST_COMMITS_MAX):
+            if not await self.commit_gathered():
+                break
 
     def thaw(self, epoch: Epoch) -> None:
         """Go on, for this epoch."""
         self.epoch = epoch
+        self._thawed.set()
         self._work.set()
+
+    async def thawed(self, seconds: float) -> bool:
+        """Wait until it may commit, at most for `seconds`."""
+        return await within(self._clock, seconds, self._thawed.wait())
 
     def release(self) -> None:
         """Commit the checkpoint of every task that has moved with what has gathered, without waiting."""
         self._skips_due = True
+
+    def withdraw(self, run: LiveRun) -> None:
+        """Forget what else this run was about to tell."""
+        self._gathered = deque(ending for ending in self._gathered if ending.run is not run)
+        self._suspects = deque(ending for ending in self._suspects if ending.run is not run)
 
     def forget(self) -> None:
         """Drop what has gathered: its tasks are restored from the log, or another's."""
@@ -225,11 +248,13 @@ class Committer:
         """Whose record is refused fails alone; the others go again without it."""
         for task in self._owner.all_tasks():
             task.moved = True
-        named = {self._ending_of(sealed, index) for index in suspects}
+        runs = {sealed.endings[self._ending_of(sealed, index)].run for index in suspects}
+        # All that a run tells goes the same way, so that its order stays.
+        named = {i for i, ending in enumerate(sealed.endings) if ending.run in runs}
         others = [ending for i, ending in enumerate(sealed.endings) if i not in named]
         self._gathered.extendleft(reversed(others))
-        if len(named) == 1:
-            self._owner.refused(sealed.endings[named.pop()].run, reason)
+        if len(runs) == 1:
+            self._owner.refused(runs.pop(), reason)
         else:
             self._suspects.extend(sealed.endings[i] for i in sorted(named))
         self._work.set()

@@ -10,7 +10,7 @@ JOINING ── assigned ──▶ RESTORING ── taken over ──▶ RUNNING 
                           │       heartbeats come again
 ISOLATED ─────────────────┘◀── no heartbeat for two thirds of the session ── RUNNING
 
-from each of them: ──▶ STOPPING ──▶ STOPPED
+from each of them: ──▶ STOPPING ──▶ STOPPED; RESTORING can be ISOLATED as well
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from enum import Enum, auto
 from typing import Any
 
 from playhead.broker.contract import Broker, Epoch, Membership
-from playhead.clock import Clock
+from playhead.clock import Clock, within
 from playhead.config import Settings
 from playhead.engine.attempt import Performer
 from playhead.engine.committer import Committer, Ending
 from playhead.engine.dedupe import RecentIds
 from playhead.engine.execution import Execution
 from playhead.engine.live import LiveRun, LiveState
+from playhead.engine.recall import Recall
+from playhead.engine.suspects import Suspects
 from playhead.engine.takeover import EpochOver, Taken, Takeover
 from playhead.engine.task import Progress, Task
 from playhead.engine.telling import Narrator
 from playhead.errors import BrokerUnavailable
-from playhead.events import Event
 from playhead.io import Logger
 from playhead.job import Job
-from playhead.records import Partition, StoredRecord
-from playhead.serde import CE_ID, CE_TYPE, MINTED
+from playhead.records import Partition
 from playhead.topics import DEAD_LETTER, RUN
 
 FETCH_MAX_RECORDS = 2_000
@@ -58,7 +58,7 @@ class Phase(Enum):
 
 _NEXT: Mapping[Phase, frozenset[Phase]] = {
     Phase.JOINING: frozenset({Phase.RESTORING, Phase.STOPPING}),
-    Phase.RESTORING: frozenset({Phase.RUNNING, Phase.RESTORING, Phase.FROZEN, Phase.STOPPING}),
+    Phase.RESTORING: frozenset({Phase.RUNNING, Phase.RESTORING, Phase.FROZEN, Phase.ISOLATED, Phase.STOPPING}),
     Phase.RUNNING: frozenset({Phase.FROZEN, Phase.RESTORING, Phase.ISOLATED, Phase.STOPPING}),
     Phase.FROZEN: frozenset({Phase.RESTORING, Phase.FROZEN, Phase.STOPPING}),
     Phase.ISOLATED: frozenset({Phase.RESTORING, Phase.FROZEN, Phase.STOPPING}),
@@ -72,6 +72,7 @@ class JobConsumer:
 
     Args:
         logger: of the worker, bound to the job here.
+        suspects: of the process.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class JobConsumer:
         clock: Clock,
         logger: Logger,
         rng: random.Random,
+        suspects: Suspects,
     ) -> None:
         self.job = job
         self.phase = Phase.JOINING
@@ -90,14 +92,14 @@ class JobConsumer:
         self._broker = broker
         self._clock = clock
         self._rng = rng
+        self._suspects = suspects
         self._prefix = settings.topic_prefix
         self._group = settings.topic_prefix + job.id
         self._logger = logger.bind(job_id=job.id)
-        self._performer = Performer(job, broker, settings.topic_prefix, self._logger)
+        self._performer = Performer(job, broker, settings.topic_prefix, self._logger, clock)
         self._pump_planned = False
-        self._background: set[asyncio.Task[Any]] = set()
         self._taking_over: asyncio.Task[None] | None = None
-        self._learning: set[Partition] = set()
+        self._recall = Recall(job, broker, clock, self._logger, self._pump_soon, self._give_up)
         self._joined = False
         self._early: Epoch | None = None
         """An assignment that came before `join` returned."""
@@ -125,7 +127,8 @@ class JobConsumer:
             Fatal: a person has to act.
             UnknownTopic, NotAuthorized: the job's topics can't be read or written.
         """
-        await self._join()
+        if not await self._join_when_answered(stopping):
+            return
         duties = [
             asyncio.create_task(self.loop(), name=f"fetch:{self.job.id}"),
             asyncio.create_task(self._committer.run(), name=f"commit:{self.job.id}"),
@@ -142,6 +145,20 @@ class JobConsumer:
             duties[0].cancel()
             await self._stop(grace_seconds)
             await _cancel(*duties)
+
+    async def _join_when_answered(self, stopping: asyncio.Event) -> bool:
+        """Join, waiting for a broker that is away; False where the worker was stopped meanwhile."""
+        wait_seconds = _FETCH_RETRY_SECONDS
+        while True:
+            try:
+                await self._join()
+            except BrokerUnavailable as error:
+                self._logger.warning("the broker is away; waiting to join", error=str(error))
+                if await within(self._clock, wait_seconds, stopping.wait()):
+                    return False
+                wait_seconds = min(wait_seconds * 2, 10.0)
+            else:
+                return True
 
     async def _join(self) -> None:
         run_topic = await self._broker.topic(self._prefix + RUN)
@@ -160,6 +177,7 @@ class JobConsumer:
             logger=self._logger,
             pump_soon=self._pump_soon,
             give_up=self._give_up,
+            suspects=self._suspects,
         )
         self._joined = True
         if self._early is not None:
@@ -211,7 +229,7 @@ class JobConsumer:
         for task in self.tasks.values():
             waits = task.admit(self._execution.ready)
             if waits is not None:
-                self._learn_recent_ids(task, waits)
+                self._recall.start(task, waits)
             moved = moved or task.moved
             self._pause_or_resume(task)
         self._execution.start_ready()
@@ -222,7 +240,13 @@ class JobConsumer:
         """Pump once, after all that happens in this turn of the event loop."""
         if not self._pump_planned:
             self._pump_planned = True
-            asyncio.get_running_loop().call_soon(self.pump)
+            asyncio.get_running_loop().call_soon(self._pump_now)
+
+    def _pump_now(self) -> None:
+        try:
+            self.pump()
+        except Exception as error:  # noqa: BLE001 -- nobody awaits a callback: the error is the consumer's
+            self._give_up(error)
 
     def _pause_or_resume(self, task: Task) -> None:
         for partition, progress in task.progress.items():
@@ -243,7 +267,7 @@ class JobConsumer:
     def committed(self, endings: Sequence[Ending]) -> None:
         for run, _, final in endings:
             if final and run.state is LiveState.ENDED:
-                run.task.forget(run)
+                run.task.forget(run, committed=True)
         self._pump_soon()
 
     def refused(self, run: LiveRun, reason: str) -> None:
@@ -258,16 +282,18 @@ class JobConsumer:
     def unknown(self, reason: str) -> None:
         """Whether the commit is in the log only the log can tell: take the tasks over again."""
         self._logger.warning("the outcome of a commit is unknown; restoring", reason=reason)
-        self._restore()
+        if self.phase is not Phase.ISOLATED:  # then nothing is left to lose, and the tasks are restored later
+            self._restore()
 
     # ── ownership (the contract's Ownership) ─────────────────────────────────────────────────────────────────────────
 
     async def revoked(self, epoch: Epoch) -> None:
         """Seal nothing more, finish the commit in flight, freeze. Functions that run go on running."""
-        if self.phase in (Phase.JOINING, Phase.STOPPING, Phase.STOPPED):
+        if self.phase in (Phase.JOINING, Phase.STOPPED):
             self._early = None
             return
-        self._to(Phase.FROZEN)
+        if self.phase is not Phase.STOPPING:
+            self._to(Phase.FROZEN)
         if self._taking_over is not None:
             await _cancel(self._taking_over)
         await self._committer.freeze()
@@ -277,14 +303,17 @@ class JobConsumer:
         if self.phase is Phase.JOINING and not self._joined:
             self._early = epoch
             return
-        if self.phase in (Phase.STOPPING, Phase.STOPPED):
+        if self.phase is Phase.STOPPED:
             return
         before, self.epoch = self.epoch, epoch
         same = before is not None and before.member_id == epoch.member_id
         goes_on = same and before is not None and epoch.generation == before.generation + 1
         self._drop({number for number in self.tasks if not goes_on or number not in epoch.tasks})
         self._logger.info("tasks assigned", generation=epoch.generation, tasks=sorted(epoch.tasks))
-        self._begin_takeover(epoch)
+        if self.phase is Phase.STOPPING:
+            self._committer.thaw(epoch)  # what still runs here may end; nothing new is taken over
+        else:
+            self._begin_takeover(epoch)
 
     def _begin_takeover(self, epoch: Epoch) -> None:
         self._to(Phase.RESTORING)
@@ -335,7 +364,8 @@ class JobConsumer:
     def _own(self, taken: Taken) -> None:
         task = Task(self.job, taken.number, taken.owner, self.job.trigger.name.encode(), self._now_ms)
         for partition, (offset, finished) in taken.partitions.items():
-            task.progress[partition] = Progress(offset, finished, RecentIds(self.job.dedupe_window_seconds))
+            recent = RecentIds(self.job.dedupe_window_seconds)
+            task.progress[partition] = Progress(offset, finished, recent, taken.ends[partition])
         self.tasks[taken.number] = task
         self._resume_from(task)
 
@@ -364,52 +394,28 @@ class JobConsumer:
 
     # ── background duties ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _learn_recent_ids(self, task: Task, progress: Progress) -> None:
-        """Read which chosen and foreign ids came before the takeover; until then the task's partition waits."""
-        partition = next(p for p, known in task.progress.items() if known is progress)
-        if partition in self._learning:
-            return
-        self._learning.add(partition)
-        work = asyncio.create_task(self._read_recent_ids(task, partition, progress))
-        self._background.add(work)
-        work.add_done_callback(self._background.discard)
-
-    async def _read_recent_ids(self, task: Task, partition: Partition, progress: Progress) -> None:
-        since_ms = self._now_ms() - int(self.job.dedupe_window_seconds * 1000)
-        name = self.job.trigger.name.encode()
-
-        async def remember(records: Sequence[StoredRecord]) -> None:
-            for record in records:
-                headers = dict(record.headers)
-                if headers.get(CE_TYPE) == name and MINTED not in headers and headers.get(CE_ID):
-                    progress.recent.add(Event(record, headers).id, min(record.timestamp, self._now_ms()))
-
-        try:
-            start = (await self._broker.offsets_at([partition], since_ms))[partition]
-            first, _ = (await self._broker.bounds([partition]))[partition]
-            await self._broker.read(partition, max(start, first), progress.position, remember)
-            progress.recent_known = True
-        except BrokerUnavailable as error:
-            self._logger.warning("recent ids can't be read; trying again", error=str(error))
-            await self._clock.sleep(_FETCH_RETRY_SECONDS)
-        finally:
-            self._learning.discard(partition)
-        if task.alive:
-            self._pump_soon()
-
     async def _watch_heartbeat(self) -> None:
         """Without a heartbeat for two thirds of the session another may own the tasks soon: stop, and start nothing."""
         limit_seconds = self._membership.session_seconds * 2 / 3
         while True:
             await self._clock.sleep(_HEARTBEAT_CHECK_SECONDS)
             silent_seconds = self._clock.monotonic() - self._membership.last_heartbeat
-            if self.phase is Phase.RUNNING and silent_seconds > limit_seconds:
-                self._logger.error("no heartbeat; runs are stopped until the group answers", seconds=silent_seconds)
-                self._to(Phase.ISOLATED)
-                self._drop(set(self.tasks))
-                self._committer.forget()
-            elif self.phase is Phase.ISOLATED and silent_seconds < limit_seconds:
+            if silent_seconds > limit_seconds:
+                self._isolate(silent_seconds)
+            elif self.phase is Phase.ISOLATED:
                 self._restore()
+
+    def _isolate(self, silent_seconds: float) -> None:
+        if self.phase not in (Phase.RUNNING, Phase.RESTORING, Phase.STOPPING):
+            return  # FROZEN: who waits to join again sends no heartbeats, and is in the group all the same
+        if self.phase is not Phase.STOPPING:
+            self._to(Phase.ISOLATED)
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+        if self.tasks:
+            self._logger.error("no heartbeat; runs are stopped until the group answers", seconds=silent_seconds)
+        self._drop(set(self.tasks))
+        self._committer.forget()
 
     # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -418,9 +424,12 @@ class JobConsumer:
         self._to(Phase.STOPPING)
         if self._taking_over is not None:
             await _cancel(self._taking_over)
+        deadline = self._clock.monotonic() + grace_seconds
         await self._execution.finish(grace_seconds)
+        if self.tasks:
+            await self._committer.thawed(deadline - self._clock.monotonic())
         for task in self.tasks.values():
-            task.owner = replace(task.owner, writer="", crashes=0)
+            task.owner = replace(task.owner, writer="")
             task.moved = True
         self._committer.release()
         try:
@@ -431,7 +440,7 @@ class JobConsumer:
         self._drop(set(self.tasks))
         await self._membership.leave()
         self._performer.close()
-        await _cancel(*self._background)
+        await self._recall.stop()
         self._to(Phase.STOPPED)
 
     def _give_up(self, error: BaseException) -> None:

@@ -4,8 +4,8 @@
                 ▲                     ├───── Fail ──────▶ run.failed + dead letter ├──▶ committer
                 └──── back-off ◀──────┴───── Retry ─────▶ run.retrying ────────────┘
 
-A run that may have killed its worker starts alone, and only after its start is committed (`Alone` in the checkpoint):
-so the next owner knows whom to suspect, and after three such starts the run is a dead letter.
+A run that may have killed its worker (`Suspects`) starts only after its start is committed (`Alone` in the checkpoint).
+After three such starts it is a dead letter.
 """
 
 from __future__ import annotations
@@ -14,25 +14,28 @@ import asyncio
 import contextvars
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from playhead.broker.contract import Committed
-from playhead.clock import Clock
+from playhead.clock import Clock, within
 from playhead.engine.attempt import Performer
 from playhead.engine.checkpoint import Alone
 from playhead.engine.committer import Committer, Ending
 from playhead.engine.live import LiveRun, LiveState
+from playhead.engine.suspects import Suspects
 from playhead.engine.task import Task
 from playhead.engine.telling import Narrator, UnfitOutput
 from playhead.errors import Fatal, Poison
+from playhead.events import MAX_CAUSATION_DEPTH
 from playhead.io import Logger
 from playhead.job import Job
 from playhead.records import Record
 from playhead.retry import NonRetriableError
 from playhead.run import Fail, Failure, Retry, verdict
-from playhead.topics import RUN
+from playhead.serde import plain_text
+from playhead.topics import DEAD_LETTER, RUN
 
 MAX_STARTS_ALONE = 3
 _FROZEN_RETRY_SECONDS = 0.05
@@ -46,6 +49,7 @@ class Execution:
     Args:
         pump_soon: called when there may be room for more.
         give_up: called with an error after which the worker can't go on.
+        suspects: of the process.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Execution:
         logger: Logger,
         pump_soon: Callable[[], None],
         give_up: Callable[[BaseException], None],
+        suspects: Suspects,
     ) -> None:
         self.ready: deque[LiveRun] = deque()
         self.running = 0
@@ -71,6 +76,8 @@ class Execution:
         self._logger = logger
         self._pump_soon = pump_soon
         self._give_up = give_up
+        self._suspects = suspects
+        suspects.on_change(pump_soon)
         self._nothing_runs = asyncio.Event()
         self._context = contextvars.copy_context()
 
@@ -87,10 +94,9 @@ class Execution:
             run = self.ready.popleft()
             if run.state is not LiveState.READY:
                 continue  # its task was dropped since
-            if not run.task.careful:
+            if not run.task.careful or self._suspects.is_going(run):
                 self._start(run)
-            elif run.task.alone is None:
-                run.task.alone = run
+            elif self._suspects.may_start(run):
                 self._begin(run)
                 run.work = self._spawn(self._start_alone(run))
             else:
@@ -119,32 +125,40 @@ class Execution:
             self._bury_unreadable(run, error)
             return False, None
         try:
-            wanted = trigger.accepts(payload) and not self._is_about_itself(run)
+            # Asked once: a run that is tried again has passed.
+            wanted = run.attempt > 0 or (self._may_follow(run, payload) and trigger.accepts(payload))
         except Exception as error:  # noqa: BLE001 -- a filter is a user's code: what it raises fails its run
-            failure = NonRetriableError(f"the trigger's filter raised {error!r}")
+            what = f"{type(error).__qualname__}: {plain_text(error)}"
+            failure = NonRetriableError(f"the trigger's filter raised {what}")
             failure.__cause__ = error
             run.attempt += 1
             self._ended(run, None, failure)
             return False, None
         if not wanted:
             self._leave(run, LiveState.ENDED)
-            run.task.forget(run)
+            run.task.forget(run, committed=False)
             return False, None
         run.attempt += 1
         return True, payload
 
-    def _is_about_itself(self, run: LiveRun) -> bool:
-        """A job that listens to `run.*` never runs on its own runs."""
-        if self._job.trigger.entity != RUN:
+    def _may_follow(self, run: LiveRun, payload: Any) -> bool:
+        """A job on what becomes of runs never runs on its own, and no chain of such jobs goes on for ever."""
+        if self._job.trigger.entity not in (RUN, DEAD_LETTER):
+            return True
+        job_id = payload.get("jobId") if isinstance(payload, Mapping) else getattr(payload, "job_id", None)
+        if job_id == self._job.id:
             return False
-        told = run.event.payload()
-        return isinstance(told, dict) and told.get("jobId") == self._job.id
+        if run.event.depth > MAX_CAUSATION_DEPTH:
+            # Not buried: that would tell of one more, for whoever listens to dead letters.
+            self._logger.error("two jobs probably trigger each other; the chain ends here", event_id=run.event.id)
+            return False
+        return True
 
     async def _start_alone(self, run: LiveRun) -> None:
         """Commit that the run starts, then start it; after too many such starts it is a dead letter."""
         task = run.task
-        before = task.owner.alone
-        starts = before.starts if before is not None and before.offset == run.offset else 0
+        alone = task.owner.alone
+        starts = alone.starts if alone is not None and task.named_run is run else 0
         if starts >= MAX_STARTS_ALONE:
             run.attempt = starts
             killed = f"its worker died {starts} times while it ran alone"
@@ -164,13 +178,17 @@ class Execution:
         try:
             output = await self._performer.perform(run, payload)
         except asyncio.CancelledError as cancelled:
-            if run.state is LiveState.DROPPED:
+            if run.state is not LiveState.RUNNING:
                 raise
             error = cancelled  # the function's own doing
         except (Exception, BaseExceptionGroup, SystemExit) as raised:  # noqa: BLE001 -- whatever a user's code raises is its attempt's end
             error = raised
-        if run.state is not LiveState.DROPPED:
+        if run.state is not LiveState.RUNNING:
+            return  # dropped, or ended from outside
+        try:
             self._ended(run, output, error)
+        except Exception as mistake:  # noqa: BLE001 -- the engine's own: better no worker than a run that never ends
+            self._give_up(mistake)
 
     # ── from running to the commit ───────────────────────────────────────────────────────────────────────────────────
 
@@ -194,8 +212,10 @@ class Execution:
 
     def _retry(self, run: LiveRun, error: BaseException, duration_ms: float, delay_seconds: float) -> None:
         due_ms = self._now_ms() + int(delay_seconds * 1000)
-        self._logger.warning("attempt failed", run_id=run.id, attempt=run.attempt, error=repr(error))
-        told = self._narrator.retrying(run, Failure.of(error), duration_ms, due_ms)
+        failure = Failure.of(error)
+        what = f"{failure.type}: {failure.message}"
+        self._logger.warning("attempt failed", run_id=run.id, attempt=run.attempt, error=what)
+        told = self._narrator.retrying(run, failure, duration_ms, due_ms)
         self._leave(run, LiveState.BACKOFF)
         self._committer.add(Ending(run, [told], final=False))
         run.work = self._spawn(self._back_off(run, delay_seconds))
@@ -229,19 +249,23 @@ class Execution:
         self._committer.add(Ending(run, records, final=True))
 
     def _leave(self, run: LiveRun, state: LiveState) -> None:
-        """The function does not run any more. Only a run that has ended lets the next of its key start."""
+        """The function does not run any more."""
         run.work = None
         run.to(state)
         self.running -= 1
-        task = run.task
-        if task.alone is run:
-            task.alone = None
-            task.owner = replace(task.owner, alone=None)
         if state is LiveState.ENDED:
-            task.leave_lane(run, self.ready)
+            self._let_others_start(run)
         self._pump_soon()
         if self.running == 0:
             self._nothing_runs.set()
+
+    def _let_others_start(self, run: LiveRun) -> None:
+        """Only a run that has ended lets the next of its key start; and other suspects, where it had to be alone."""
+        task = run.task
+        if task.named_run is run:
+            task.owner = replace(task.owner, alone=None)
+        self._suspects.leave(run)
+        task.leave_lane(run, self.ready)
 
     def refused(self, run: LiveRun, reason: str) -> None:
         """The broker refuses a record of this run: the run fails, without what it wrote."""
@@ -249,17 +273,27 @@ class Execution:
             error = Fatal(f"the broker refuses what tells of run {run.id}: {reason}.", remedy=_REFUSED_REMEDY)
             self._give_up(error)
             return
+        if run.state is LiveState.DROPPED:
+            return
         run.refused = True
         failure = Failure(type="playhead.errors.Refused", message=f"the broker refused what the run wrote: {reason}")
         self._logger.error("run failed: its commit was refused", run_id=run.id, reason=reason)
-        if run.state is LiveState.BACKOFF:
-            if run.work is not None:
-                run.work.cancel()
-                run.work = None
-            run.to(LiveState.ENDED)
-            run.task.leave_lane(run, self.ready)
+        self._committer.withdraw(run)
+        self._end_early(run)
         told = self._narrator.failed(run, failure, 0.0)
         self._committer.add(Ending(run, [told, self._narrator.dead_letter(run, failure.message, failure)], final=True))
+
+    def _end_early(self, run: LiveRun) -> None:
+        """End a run that may have gone on since it told what was refused: to its back-off, or to its next attempt."""
+        work, run.work = run.work, None
+        if run.state is LiveState.RUNNING:
+            self._leave(run, LiveState.ENDED)
+        elif run.state is not LiveState.ENDED:
+            run.to(LiveState.ENDED)
+            self._let_others_start(run)
+            self._pump_soon()
+        if work is not None:
+            work.cancel()
 
     # ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -267,6 +301,7 @@ class Execution:
         """The task is not this worker's any more: stop its runs."""
         self.running -= sum(run.state is LiveState.RUNNING for run in task.live_runs)
         task.drop()
+        self._suspects.look()
         if self.running == 0:
             self._nothing_runs.set()
 
@@ -276,13 +311,7 @@ class Execution:
         if self.running == 0:
             return
         self._logger.info("finishing what runs", runs=self.running, grace_seconds=grace_seconds)
-        timer = asyncio.create_task(self._clock.sleep(grace_seconds))
-        nothing = asyncio.create_task(self._nothing_runs.wait())
-        await asyncio.wait([timer, nothing], return_when=asyncio.FIRST_COMPLETED)
-        timer.cancel()
-        nothing.cancel()
-        await asyncio.gather(timer, nothing, return_exceptions=True)
-        if self.running:
+        if not await within(self._clock, grace_seconds, self._nothing_runs.wait()):
             self._logger.warning("the grace period is over; these runs start again elsewhere", runs=self.running)
 
     def _now_ms(self) -> int:

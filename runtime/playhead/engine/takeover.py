@@ -28,7 +28,7 @@ from playhead.broker.contract import (
     Unknown,
 )
 from playhead.clock import Clock
-from playhead.engine.checkpoint import Ownership, decode, encode
+from playhead.engine.checkpoint import WINDOW_OFFSETS, Ownership, decode, encode
 from playhead.errors import CheckpointLost, Fatal
 from playhead.io import Logger
 from playhead.job import Job
@@ -49,6 +49,8 @@ class Taken:
     number: int
     owner: Ownership
     partitions: Mapping[Partition, tuple[int, Sequence[range]]]
+    ends: Mapping[Partition, int]
+    """For each partition the end of what an owner before this one may have had going."""
 
 
 class EpochOver(Exception):
@@ -89,8 +91,7 @@ class Takeover:
             if len(stable) < len(marks):
                 await self.clock.sleep(_FOUNDING_WAIT_SECONDS)
                 continue
-            taken = self._as_owner(stable, gone)
-            await self._check_bounds(taken)
+            taken = self._as_owner(stable, gone, await self._checked_ends(stable))
             if self._is_done(await self.commit(Commit(epoch, _marks(taken), added))):
                 return taken
             await self.clock.sleep(_RETRY_SECONDS)
@@ -225,27 +226,33 @@ class Takeover:
 
     # ── owning ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _as_owner(self, marks: Mapping[Partition, Mark], gone: frozenset[str]) -> list[Taken]:
+    def _as_owner(
+        self, marks: Mapping[Partition, Mark], gone: frozenset[str], ends: Mapping[Partition, int]
+    ) -> list[Taken]:
         """The tasks with their next lease and this member's writer."""
         taken: dict[int, Taken] = {}
-        for partition, mark in marks.items():
-            before, finished = decode(mark.offset, mark.metadata)
-            known = taken.get(partition.partition)
-            owner = replace(
-                before,
-                lease=max(before.lease + 1, known.owner.lease if known else 0),
-                writer=self.membership.writer,
-                crashes=before.crashes + 1 if before.writer in gone else 0,
+        for number in sorted({partition.partition for partition in marks}):
+            own = {partition: mark for partition, mark in marks.items() if partition.partition == number}
+            before = {partition: decode(mark.offset, mark.metadata) for partition, mark in own.items()}
+            owners = [owner for owner, _ in before.values()]
+            # What an owner before may have had going: none of it may be trusted again before all of it has ended.
+            suspects = {p: min(ends[p], mark.offset + WINDOW_OFFSETS) for p, mark in own.items()}
+            idle = all(mark.offset >= suspects[p] for p, mark in own.items())
+            crashes = max(owner.crashes + (owner.writer in gone) for owner in owners)
+            latest = max(owners, key=lambda owner: owner.lease)
+            taken[number] = Taken(
+                number,
+                replace(latest, lease=latest.lease + 1, writer=self.membership.writer, crashes=0 if idle else crashes),
+                {partition: (mark.offset, before[partition][1]) for partition, mark in own.items()},
+                suspects,
             )
-            parts = {**(known.partitions if known else {}), partition: (mark.offset, finished)}
-            taken[partition.partition] = Taken(partition.partition, owner, parts)
         return list(taken.values())
 
-    async def _check_bounds(self, taken: Sequence[Taken]) -> None:
-        """A committed offset that is outside the log is a loud error, never a jump."""
-        offsets = {p: offset for task in taken for p, (offset, _) in task.partitions.items()}
-        for partition, (start, end) in (await self.broker.bounds(offsets, committed=False)).items():
-            offset = offsets[partition]
+    async def _checked_ends(self, marks: Mapping[Partition, Mark]) -> dict[Partition, int]:
+        """The ends of the logs. A committed offset that is outside its log is a loud error, never a jump."""
+        bounds = await self.broker.bounds(marks, committed=False)
+        for partition, (start, end) in bounds.items():
+            offset = marks[partition].offset
             if start <= offset <= end:
                 continue
             why = (
@@ -258,6 +265,7 @@ class Takeover:
                 f"and the log goes from {start} to {end}: {why}.",
                 remedy=f"Say where to go on: playhead jobs reset {self.job.id} --to earliest (or now, or a time).",
             )
+        return {partition: end for partition, (_, end) in bounds.items()}
 
 
 def _marks(taken: Sequence[Taken]) -> dict[Partition, Mark]:

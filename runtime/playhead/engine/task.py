@@ -28,6 +28,15 @@ BUFFER_HIGH_RECORDS = 2_000
 BUFFER_LOW_RECORDS = 500
 
 
+def _suspects(concurrency: int, crashes: int) -> int:
+    """How many runs have to end, one by one, before the others may run at once again.
+
+    One crash may have come from outside. After a second in a row, what was going on then is suspected: as many runs as
+    could be at once. Where that did not end it, each further crash doubles it.
+    """
+    return 0 if crashes < 2 else min(concurrency << min(crashes - 2, 11), WINDOW_OFFSETS)
+
+
 class Progress:
     """How far one partition is: `position` is the next offset to admit, `live` the runs below it, in offset order."""
 
@@ -41,10 +50,13 @@ class Progress:
         "position",
         "recent",
         "recent_known",
+        "suspects_end",
     )
 
-    def __init__(self, position: int, finished: Sequence[range], recent: RecentIds) -> None:
+    def __init__(self, position: int, finished: Sequence[range], recent: RecentIds, suspects_end: int) -> None:
         self.position = position
+        self.suspects_end = suspects_end
+        """The offset before which lies whatever the owner before may have had going."""
         self.fetched_to = position
         self.finished = deque(finished)
         self.live: dict[int, LiveRun] = {}
@@ -54,6 +66,10 @@ class Progress:
         self.recent = recent
         self.recent_known = False
         """Whether `recent` holds what came before the takeover. Read only once a chosen or foreign id turns up."""
+
+    @property
+    def lowest_unfinished(self) -> int:
+        return next(iter(self.live), self.position)
 
     def finished_before(self, offset: int) -> bool:
         """Whether an owner before this one finished the offset. Asked in ascending order."""
@@ -89,10 +105,8 @@ class Task:
         self.progress: dict[Partition, Progress] = {}
         self.alive = True
         self.moved = False
-        """Whether the checkpoint has moved since it was last sealed."""
-        self.alone: LiveRun | None = None
-        """The one run that may run while the task is careful."""
-        self._unproven = job.concurrency if owner.crashes else 0
+        """Whether something has finished that no commit tells of yet."""
+        self._unproven = _suspects(job.concurrency, owner.crashes)
         self._name = name
         self._now_ms = now_ms
         self._lanes: dict[bytes, deque[LiveRun]] = {}
@@ -100,9 +114,24 @@ class Task:
 
     @property
     def careful(self) -> bool:
-        """Whether runs start one by one. One crash may have come from outside; after a second in a row, what was going
-        on then is suspected: as many runs as could be running at once."""
-        return self._unproven > 0 and self.owner.crashes > 1
+        """Whether runs start one by one."""
+        return self._unproven > 0
+
+    @property
+    def named_run(self) -> LiveRun | None:
+        """The run of which the checkpoint says that it has started alone."""
+        alone = self.owner.alone
+        if alone is None:
+            return None
+        return next((p.live[alone.offset] for p in self.progress.values() if alone.offset in p.live), None)
+
+    @property
+    def awaits_named_run(self) -> bool:
+        """Whether that run is still to be admitted."""
+        alone = self.owner.alone
+        if alone is None or self._held_bytes > HELD_BYTES_LIMIT:
+            return False
+        return any(p.position <= alone.offset < p.suspects_end for p in self.progress.values())
 
     @property
     def live_runs(self) -> Iterable[LiveRun]:
@@ -138,32 +167,40 @@ class Task:
 
     def _admit(self, progress: Progress, ready: deque[LiveRun]) -> bool:
         """False where the next record's id can't be judged before the recent ids are known."""
-        buffer, live, name = progress.buffer, progress.live, self._name
+        buffer, live = progress.buffer, progress.live
         first = next(iter(live), None)
         while buffer and self._held_bytes <= HELD_BYTES_LIMIT:
             record = buffer[0]
             offset = record.offset
             if first is not None and offset >= first + WINDOW_OFFSETS:
                 break
-            headers = record.headers
-            # In nearly all cases the first header tells that a record is not for this job.
-            if not headers or headers[0][0] != CE_TYPE or headers[0][1] == name:
-                by_name = dict(headers)
-                # A record without a type is no CloudEvent; its run ends as a dead letter when it starts.
-                if by_name.get(CE_TYPE, name) == name:
-                    event = Event(record, by_name)
-                    remembered = bool(event.id) and not event.minted
-                    if remembered and not progress.recent_known:
-                        return False
-                    if self._is_new(progress, event, remembered):
-                        run = LiveRun(self, record, event)
-                        live[offset] = run
-                        if first is None:
-                            first = offset
-                        self._held_bytes += len(record.value or b"")
-                        self._enter_lane(run, ready)
+            event = self._event_for_job(record)
+            if event is None:
+                self.moved = True
+            else:
+                remembered = bool(event.id and event.name and not event.minted)
+                if remembered and not progress.recent_known:
+                    return False
+                if self._is_new(progress, event, remembered):
+                    run = LiveRun(self, record, event)
+                    live[offset] = run
+                    if first is None:
+                        first = offset
+                    self._held_bytes += len(record.value or b"")
+                    self._enter_lane(run, ready)
+                else:
+                    self.moved = True
             self._forget_buffered(progress)
         return True
+
+    def _event_for_job(self, record: StoredRecord) -> Event | None:
+        """None where the record is of another name: in nearly all cases its first header tells."""
+        headers, name = record.headers, self._name
+        if headers and headers[0][0] == CE_TYPE and headers[0][1] != name:
+            return None
+        by_name = dict(headers)
+        # A record without a type is no CloudEvent; its run ends as a dead letter when it starts.
+        return Event(record, by_name) if by_name.get(CE_TYPE, name) == name else None
 
     def _is_new(self, progress: Progress, event: Event, remembered: bool) -> bool:
         """Whether the event starts a run: its id is no repetition, and no owner before this one finished it."""
@@ -175,7 +212,6 @@ class Task:
         record = progress.buffer.popleft()
         progress.buffered_bytes -= len(record.value or b"")
         progress.position = record.offset + 1
-        self.moved = True
 
     def wants_pause(self, progress: Progress) -> bool | None:
         """Whether fetching should pause (True), go on (False), or stay as it is (None)."""
@@ -222,17 +258,19 @@ class Task:
             for partition, progress in self.progress.items()
         }
 
-    def forget(self, run: LiveRun) -> None:
-        """The run's end is in the log, or it never was one: its offset is finished."""
-        self.moved = True
+    def forget(self, run: LiveRun, *, committed: bool) -> None:
+        """The run's end is in the log, or (not `committed`) it never was one: its offset is finished."""
+        self.moved = self.moved or not committed
         progress = self.progress[Partition(run.record.topic, self.number)]
         del progress.live[run.offset]
         self._held_bytes -= len(run.record.value or b"")
         if self._unproven:
             self._unproven -= 1
-            if self._unproven == 0 or not (progress.live or progress.buffer):
-                self._unproven = 0
-                self.owner = replace(self.owner, crashes=0)
+        if self.owner.crashes and all(p.lowest_unfinished >= p.suspects_end for p in self.progress.values()):
+            # All that was going on at the last crash has ended well. Not sooner: what ends beside it proves nothing.
+            self._unproven = 0
+            self.owner = replace(self.owner, crashes=0)
+            self.moved = True
 
     def drop(self) -> None:
         """The task is another's now: stop its runs, and forget them."""

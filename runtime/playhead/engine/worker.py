@@ -15,6 +15,7 @@ from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.config import Settings
 from playhead.engine.consumer import JobConsumer, Phase
 from playhead.engine.live import LiveRun
+from playhead.engine.suspects import Suspects
 from playhead.engine.watchdog import Watchdog
 from playhead.errors import NoJobs
 from playhead.job import Job
@@ -83,8 +84,10 @@ class Worker:
         Raises:
             Fatal, UnknownTopic, NotAuthorized: of the first job that can't go on; the others are stopped gracefully.
         """
+        suspects = Suspects()
         self.consumers = [
-            JobConsumer(job, self._broker, self._settings, self._clock, self._logger, self._rng) for job in self._jobs
+            JobConsumer(job, self._broker, self._settings, self._clock, self._logger, self._rng, suspects)
+            for job in self._jobs
         ]
         hosted = [
             asyncio.create_task(c.run(self._stopping, self._grace_seconds), name=f"job:{c.job.id}")

@@ -77,12 +77,18 @@ class JobHarness:
         *,
         id: str | None = None,
         key: str | None = None,
+        settle: bool = True,
     ) -> SentEvent:
-        """Send an event as a service does, and let the jobs work until nothing is left to do at this moment."""
+        """Send an event as a service does, and let the jobs work until nothing is left to do at this moment.
+
+        Args:
+            settle: False where a run waits for the test's clock (its deadline, for example): `clock.advance` next.
+        """
         (sent,) = await self._client.send_all([outgoing(event, payload, id=id, key=key)])
         if isinstance(sent, PlayheadError):
             raise sent
-        await self.settle()
+        if settle:
+            await self.settle()
         return sent
 
     async def settle(self) -> None:

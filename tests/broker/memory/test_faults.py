@@ -77,6 +77,8 @@ class TestHangingCommits:
         await world.broker.append([record(TOPIC, 0, "behind")])
         assert world.seen() == []
         await other.free_writers([dead.writer])
+        await drain()
+        assert committing.done()
         assert isinstance(await committing, Fenced)
         assert world.seen() == ["behind"]
 
@@ -88,6 +90,7 @@ class TestHangingCommits:
         await world.clock.advance(14.9)
         assert not committing.done()
         await world.clock.advance(0.1)
+        assert committing.done()
         assert isinstance(await committing, Unknown)
         assert world.seen() == []
         assert world.stable_end(FIRST) == 2

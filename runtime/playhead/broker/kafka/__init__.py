@@ -2,7 +2,7 @@
 
 from playhead.broker.kafka import closed_transport
 from playhead.broker.kafka.broker import KafkaBroker
-from playhead.broker.kafka.membership import GroupTimings
+from playhead.broker.kafka.timings import GroupTimings
 
 __all__ = ["GroupTimings", "KafkaBroker"]
 

@@ -145,8 +145,7 @@ class Queue:
         for parcel, first, end in self._shares:
             parcel.call.settle(parcel.places[first:end], [error] * (end - first))
         for parcel in self.parcels:
-            rest = parcel.places[parcel.taken :]
-            parcel.call.settle(rest, [error] * len(rest))
+            parcel.call.settle(parcel.places, [error] * len(parcel.places))
         self.parcels.clear()
         self._shares, self.data, self._alone = [], None, 0
 

@@ -178,7 +178,10 @@ class Appender:
         for queue in queues:
             if queue.data is None:
                 info = self._topics.peek(queue.partition.topic)
-                queue.fill(producer, info.max_message_bytes if info else None)
+                try:
+                    queue.fill(producer, info.max_message_bytes if info else None)
+                except (TypeError, ValueError, AttributeError) as error:  # a record that is none: the caller's mistake
+                    queue.settle_all(error)
             if queue.data is None:  # its callers have given up
                 self._busy.pop(queue.partition, None)
                 continue

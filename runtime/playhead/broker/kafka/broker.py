@@ -18,10 +18,11 @@ from playhead.broker.contract import (
 from playhead.broker.kafka.appending import Appender
 from playhead.broker.kafka.groups import Groups
 from playhead.broker.kafka.link import Link, client_options
-from playhead.broker.kafka.membership import GroupTimings, KafkaMembership, new_writer_name
+from playhead.broker.kafka.membership import KafkaMembership, new_writer_name
 from playhead.broker.kafka.offsets import EARLIEST, LATEST, READ_COMMITTED, READ_UNCOMMITTED, Offsets
 from playhead.broker.kafka.pulse import Pulse
 from playhead.broker.kafka.reading import Reading
+from playhead.broker.kafka.timings import GroupTimings
 from playhead.broker.kafka.topics import Topics
 from playhead.broker.kafka.transaction import Lanes
 from playhead.broker.kafka.writer import TransactionWriter

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from enum import Enum
 
+from aiokafka import errors as kafka_errors
 from aiokafka.errors import for_code
 
-from playhead.errors import BrokerUnavailable, NotAuthorized, PlayheadError
+from playhead.errors import BrokerUnavailable, CheckpointLost, Fenced, InvalidInput, NotAuthorized, PlayheadError
 
 NONE = 0
 OFFSET_OUT_OF_RANGE = 1
@@ -77,7 +78,8 @@ _MOVED = frozenset({3, 5, 6, 15, 16, 56, 74, 75, 100, 103})
 
 _NEXT: dict[int, Next] = {
     **dict.fromkeys((0, 46), Next.DONE),  # a duplicate sequence number is a retry that had arrived
-    **dict.fromkeys((3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 19, 20, 51, 56, 74, 75, 78, 80, 88, 89, 100, 103), Next.AGAIN),
+    **dict.fromkeys((-1, 3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 19, 20, 51), Next.AGAIN),
+    **dict.fromkeys((56, 74, 75, 78, 80, 88, 89, 100, 103), Next.AGAIN),
     **dict.fromkeys((45, 48, 49, 59, 120), Next.AFRESH),
     **dict.fromkeys((22, 25, 27, 47, 52, 82, 90), Next.FENCED),
     **dict.fromkeys((2, 10, 17, 18, 29, 32, 43, 44, 76, 87), Next.REFUSED),
@@ -107,3 +109,22 @@ def raised(code: int, doing: str) -> PlayheadError:
     if code == TOPIC_AUTHORIZATION_FAILED or next_after(code) is Next.DENIED:
         return NotAuthorized(f"{doing}: the broker answers {name(code)}.")
     return BrokerUnavailable(f"{doing}: the broker answers {name(code)}.")
+
+
+def of_fetch(error: Exception, group: str) -> PlayheadError:
+    """The error to raise where aiokafka's consumer raised this one from a fetch."""
+    if isinstance(error, kafka_errors.ConsumerStoppedError):
+        return Fenced(f"this member has left group {group!r}.")
+    if isinstance(error, kafka_errors.OffsetOutOfRangeError):
+        where = ", ".join(f"{p.topic}[{p.partition}] at {offset}" for p, offset in error.args[0].items())
+        return CheckpointLost(
+            f"group {group!r} is to go on at an offset that is not in the log any more: {where}.",
+            remedy=f"Decide where it goes on: playhead groups reset {group} --to earliest",
+        )
+    if isinstance(error, kafka_errors.TopicAuthorizationFailedError | kafka_errors.GroupAuthorizationFailedError):
+        return NotAuthorized(f"group {group!r} may not read: {error}.")
+    if isinstance(error, kafka_errors.InconsistentGroupProtocolError):
+        return InvalidInput(
+            f"group {group!r} has members that are not Playhead's.", remedy="Stop them, or give the job another id."
+        )
+    return BrokerUnavailable(f"fetching for group {group!r}: {error}.")

@@ -13,7 +13,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 from playhead.broker.contract import GroupInfo, Mark, Partition
 from playhead.broker.kafka import faults
 from playhead.broker.kafka.faults import Next
-from playhead.broker.kafka.link import GROUP, Link, LostError, Patience
+from playhead.broker.kafka.link import GROUP, ORDINARY, Link, LostError, Patience
 from playhead.broker.kafka.offsets import Offsets, by_topic
 from playhead.clock import Clock
 from playhead.errors import BrokerUnavailable, InvalidInput
@@ -71,7 +71,7 @@ class Groups:
         while True:
             node = await self._link.coordinator(GROUP, group, patience)
             try:
-                answer = await self._link.send(node, request)
+                answer = await self._link.send(node, request, ORDINARY, patience)
             except LostError as lost:
                 reason = str(lost)
                 self._link.forget_coordinator(GROUP, group)

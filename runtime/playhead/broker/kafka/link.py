@@ -14,6 +14,7 @@ Members of groups fetch and heartbeat through a client of their own each (aiokaf
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -188,14 +189,17 @@ class Link:
         if self._client is not None:
             await self._client.close()
 
-    async def send(self, node: int, request: Any, lane: object = ORDINARY) -> Any:
-        """The node's answer, whatever it says.
+    async def send(self, node: int, request: Any, lane: object = ORDINARY, patience: Patience | None = None) -> Any:
+        """The node's answer, whatever it says; waited for as long as any request, or as `patience` lasts.
 
         Raises:
             LostError: there is none.
         """
         try:
-            return await self._client.send(node, request, group=lane)
+            async with asyncio.timeout(patience.remaining_seconds if patience else None):
+                return await self._client.send(node, request, group=lane)
+        except TimeoutError as error:
+            raise LostError(f"node {node} did not answer in time", sent=True) from error
         except kafka_errors.NodeNotReadyError as error:
             raise LostError(str(error), sent=False) from error
         except (kafka_errors.KafkaError, OSError) as error:
@@ -214,11 +218,15 @@ class Link:
         node = self._client.cluster.leader_for_partition(partition)
         return None if node is None or node < 0 else node
 
-    async def relocate(self, topics: Iterable[str]) -> None:
-        """Ask again who leads the partitions of these topics (and of all others in use)."""
+    def has(self, partition: Partition) -> bool:
+        """Whether the partition existed when the cluster was last asked about its topic."""
+        return partition.partition in (self._client.cluster.partitions_for_topic(partition.topic) or ())
+
+    async def relocate(self, topics: Iterable[str]) -> bool:
+        """Ask again who leads the partitions of these topics (and of all others in use); whether anybody answered."""
         # A new set, not a changed one: that is how aiokafka notices that an update under way came too early.
         self._client._topics = self._client._topics | set(topics)
-        await self._client.force_metadata_update()
+        return await self._client.force_metadata_update()  # type: ignore[no-any-return]
 
     def untrack(self, topic: str) -> None:
         """Ask about this topic no more: it does not exist."""

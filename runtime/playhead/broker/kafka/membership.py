@@ -19,7 +19,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -37,52 +36,25 @@ from playhead.broker.contract import (
     Partition,
     StoredRecord,
 )
+from playhead.broker.kafka import faults
 from playhead.broker.kafka.assignor import Claim, TaskAssignor
 from playhead.broker.kafka.link import GROUP, Link, LostError, Patience
 from playhead.broker.kafka.offsets import Offsets
+from playhead.broker.kafka.timings import GroupTimings, consumer_options
 from playhead.broker.kafka.writer import TransactionWriter
 from playhead.clock import Clock
-from playhead.errors import BrokerUnavailable, CheckpointLost, InvalidInput, NotAuthorized, PlayheadError
+from playhead.errors import BrokerUnavailable, PlayheadError
 from playhead.errors import Fenced as FencedError
 
 logger = logging.getLogger(__name__)
 
-_FOR_EVER_MS = 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class GroupTimings:
-    """The times of a group. The broker bounds the session from below (`group.min.session.timeout.ms`, 6 s)."""
-
-    session_ms: int = 10_000
-    heartbeat_ms: int = 2_000
-    rebalance_ms: int = 20_000
-    fetch_wait_ms: int = 200
-    """How long a fetch stays at the broker without data: a partition resumed meanwhile waits for it."""
-    fetch_partition_bytes: int = 1_048_576
-    poll_ms: int = 500
-    """How long `fetch` waits for records before it answers none."""
+_ORDERLY_LEAVE_SECONDS = 1.0
+_LOOK_UP_SECONDS = 10.0
 
 
 def new_writer_name() -> str:
     """A name that no other membership has: 64 random bits."""
     return secrets.token_hex(8)
-
-
-def consumer_options(timings: GroupTimings) -> dict[str, Any]:
-    """What a member's consumer is built with, besides the connection's options."""
-    return {
-        "enable_auto_commit": False,
-        "auto_offset_reset": "none",
-        "isolation_level": "read_committed",
-        "session_timeout_ms": timings.session_ms,
-        "heartbeat_interval_ms": timings.heartbeat_ms,
-        "rebalance_timeout_ms": timings.rebalance_ms,
-        "max_poll_interval_ms": _FOR_EVER_MS,  # the engine may pause everything for long; the watchdog sees what blocks
-        "fetch_max_wait_ms": timings.fetch_wait_ms,
-        "max_partition_fetch_bytes": timings.fetch_partition_bytes,
-        "retry_backoff_ms": 50,
-    }
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -130,8 +102,10 @@ class KafkaMembership:
         self._assigned = asyncio.Event()
         self._unsought: dict[Partition, bool] = {}  # assigned, not sought yet: whether it is to run as soon as it is
         self._committing = False
+        self._writer_used_by = ""  # the member id under which the writer was announced; none yet
         self._writer_fenced = False
         self._fenced: Epoch | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._left = False
         self._on_left = on_left
 
@@ -158,17 +132,16 @@ class KafkaMembership:
         self._consumer = AIOKafkaConsumer(
             group_id=self.group,
             partition_assignment_strategy=[assignor],
-            **options,
-            **consumer_options(self._timings),
+            **(options | consumer_options(self._timings)),
         )
         try:
-            await self._link.coordinator(GROUP, self.group, Patience(self._clock, 10.0))
+            await self._link.coordinator(GROUP, self.group, Patience(self._clock, _LOOK_UP_SECONDS))
             await asyncio.gather(self._writer.open(), self._consumer.start())
-        except kafka_errors.KafkaError as error:
+        except BaseException as error:
+            self._writer.abandon()
             await self._consumer.stop()
-            raise BrokerUnavailable(f"joining group {self.group!r}: {error}.") from error
-        except BaseException:
-            await self._consumer.stop()
+            if isinstance(error, kafka_errors.KafkaError):
+                raise BrokerUnavailable(f"joining group {self.group!r}: {error}.") from error
             raise
         self._watch_heartbeats()
         # Only now: a consumer that starts with topics waits in `start` for its first assignment, however long.
@@ -196,12 +169,11 @@ class KafkaMembership:
 
     def _claim(self) -> Claim:
         """What this member says of itself when it joins."""
-        last = self._last
-        if last is None:
-            return Claim(self.writer)
-        if self._writer_fenced or self._consumer._coordinator.member_id != last.member_id:
+        used_by = self._writer_used_by
+        if used_by and (self._writer_fenced or self._consumer._coordinator.member_id != used_by):
             self._replace_writer()
-        return Claim(self.writer, last.generation, last.tasks)
+        last = self._last
+        return Claim(self.writer, last.generation, last.tasks) if last else Claim(self.writer)
 
     def _replace_writer(self) -> None:
         closing = asyncio.create_task(self._writer.close(), name=f"close writer {self.writer}")
@@ -209,12 +181,13 @@ class KafkaMembership:
         closing.add_done_callback(self._spent.discard)
         self._writer = self._new_writer()
         self._writer.renew()
-        self._writer_fenced = False
+        self._writer_used_by, self._writer_fenced = "", False
 
     def _capture(self, tasks: frozenset[int], writers: frozenset[str]) -> None:
         """The one place where member id and generation are read; nothing has been awaited since the group gave them."""
         coordinator = self._consumer._coordinator
-        self._epoch = self._last = Epoch(coordinator.member_id, coordinator.generation, tasks, writers)
+        self._last = Epoch(coordinator.member_id, coordinator.generation, tasks, writers)
+        self._writer_used_by = coordinator.member_id
         self.beat(time.monotonic())
         subscription = self._consumer._subscription
         self._unsought = {Partition(*partition): False for partition in subscription.assigned_partitions()}
@@ -224,12 +197,13 @@ class KafkaMembership:
             subscription.pause(partition)
 
     def announce(self) -> None:
-        """Tell the engine what it has been given."""
-        epoch = self._epoch
-        if epoch is None:
+        """Tell the engine what it has been given, unless that arrives while it leaves."""
+        if self._left:
             return
+        assert self._last is not None, "aiokafka calls on_assignment before its listener"
+        self._epoch = self._last
         self._assigned.set()
-        self._ownership.assigned(epoch)
+        self._ownership.assigned(self._last)
 
     async def revoke(self) -> None:
         """Let the engine finish its commit in flight; then there is no epoch."""
@@ -324,14 +298,14 @@ class KafkaMembership:
                 timeout_ms=self._timings.poll_ms, max_records=max_records
             )
         except (kafka_errors.KafkaError, kafka_errors.ConsumerStoppedError) as error:
-            raise self._translated(error) from error
+            raise faults.of_fetch(error, self.group) from error
 
     async def _await_assignment(self) -> dict[Partition, Sequence[StoredRecord]]:
         """As long as a fetch takes; aiokafka's own would wait for an assignment without end."""
         try:
             self._consumer._coordinator.check_errors()
         except kafka_errors.KafkaError as error:
-            raise self._translated(error) from error
+            raise faults.of_fetch(error, self.group) from error
         try:
             async with asyncio.timeout(self._timings.poll_ms / 1000):
                 await self._assigned.wait()
@@ -339,34 +313,20 @@ class KafkaMembership:
             pass
         return {}
 
-    def _translated(self, error: Exception) -> PlayheadError:
-        if isinstance(error, kafka_errors.ConsumerStoppedError):
-            return FencedError(f"this member has left group {self.group!r}.")
-        if isinstance(error, kafka_errors.OffsetOutOfRangeError):
-            where = ", ".join(f"{p.topic}[{p.partition}] at {offset}" for p, offset in error.args[0].items())
-            return CheckpointLost(
-                f"group {self.group!r} is to go on at an offset that is not in the log any more: {where}.",
-                remedy=f"Decide where it goes on: playhead groups reset {self.group} --to earliest",
-            )
-        if isinstance(error, kafka_errors.TopicAuthorizationFailedError | kafka_errors.GroupAuthorizationFailedError):
-            return NotAuthorized(f"group {self.group!r} may not read: {error}.")
-        if isinstance(error, kafka_errors.InconsistentGroupProtocolError):
-            return InvalidInput(
-                f"group {self.group!r} has members that are not Playhead's.",
-                remedy="Stop them, or give the job another id.",
-            )
-        return BrokerUnavailable(f"fetching for group {self.group!r}: {error}.")
-
     async def leave(self) -> None:
-        if self._left:
-            return
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave(), name=f"leave {self.group}")
+        await asyncio.shield(self._leaving)
+
+    async def _leave(self) -> None:
         await self.revoke()
         self._left = True
         self._on_left(self)
-        subscription = self._consumer._subscription
-        stopping = asyncio.create_task(self._consumer.stop(), name=f"leave {self.group}")
-        subscription._notify_assignment_waiters()  # a fetch that waits for an assignment would wait for ever
-        done, _ = await asyncio.wait({stopping}, timeout=1.0)
+        # The fetcher first: woken below without an assignment it would fail an assertion, which `stop` raises.
+        self._consumer._fetcher._fetch_task.cancel()
+        stopping = asyncio.create_task(self._consumer.stop(), name=f"stop consumer of {self.group}")
+        self._consumer._subscription._notify_assignment_waiters()  # a fetch that waits for one would wait for ever
+        done, _ = await asyncio.wait({stopping}, timeout=_ORDERLY_LEAVE_SECONDS)
         if not done:
             await self._leave_the_hard_way()
         await stopping
@@ -378,7 +338,7 @@ class KafkaMembership:
         if not member_id:
             return
         try:
-            node = await self._link.coordinator(GROUP, self.group, Patience(self._clock, 1.0))
+            node = await self._link.coordinator(GROUP, self.group, Patience(self._clock, _ORDERLY_LEAVE_SECONDS))
             await self._link.send(node, LeaveGroupRequest(self.group, member_id))
         except (LostError, PlayheadError):
             logger.warning("group %s: could not say that this member leaves; its session will run out", self.group)

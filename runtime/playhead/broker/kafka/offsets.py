@@ -11,7 +11,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from playhead.broker.contract import Mark, Partition
 from playhead.broker.kafka import faults, wire
 from playhead.broker.kafka.faults import Next
-from playhead.broker.kafka.link import GROUP, Link, LostError, Patience
+from playhead.broker.kafka.link import GROUP, ORDINARY, Link, LostError, Patience
 from playhead.clock import Clock
 from playhead.errors import BrokerUnavailable, UnknownTopic
 
@@ -57,7 +57,7 @@ class Offsets:
                 if node is not None:
                     nodes.setdefault(node, []).append(partition)
             answers = await asyncio.gather(
-                *(self._list_offsets(node, asked, timestamp_ms, isolation) for node, asked in nodes.items())
+                *(self._list_offsets(node, asked, timestamp_ms, isolation, patience) for node, asked in nodes.items())
             )
             code = faults.LEADER_NOT_AVAILABLE
             for partition, answer, offset in (entry for entries in answers for entry in entries):
@@ -68,24 +68,23 @@ class Offsets:
                     code = answer
                 else:
                     raise faults.raised(answer, f"listing offsets of {partition.topic}[{partition.partition}]")
-            if waiting:
-                await self._link.relocate({partition.topic for partition in waiting})
-                if all(self._link.leader(partition) is not None for partition in waiting) and not code:
-                    continue
-                if not await patience.pause():
-                    first = min(waiting)
-                    if code == faults.UNKNOWN_TOPIC_OR_PARTITION:
-                        raise UnknownTopic(f"{first.topic}[{first.partition}]")
-                    raise faults.raised(code, f"listing offsets of {first.topic}[{first.partition}]")
+            if not waiting:
+                break
+            answered = await self._link.relocate({partition.topic for partition in waiting})
+            for partition in sorted(waiting):
+                if answered and not self._link.has(partition):
+                    raise UnknownTopic(f"{partition.topic}[{partition.partition}]")
+            if not await patience.pause():
+                raise faults.raised(code, f"listing offsets of {', '.join(f'{t}[{p}]' for t, p in sorted(waiting))}")
         return found
 
     async def _list_offsets(
-        self, node: int, partitions: Sequence[Partition], timestamp_ms: int, isolation: int
+        self, node: int, partitions: Sequence[Partition], timestamp_ms: int, isolation: int, patience: Patience
     ) -> list[tuple[Partition, int, int]]:
         """(partition, code, offset) of each."""
         request = OffsetRequest(-1, isolation, by_topic((p.topic, (p.partition, timestamp_ms)) for p in partitions))
         try:
-            answer = await self._link.send(node, request)
+            answer = await self._link.send(node, request, ORDINARY, patience)
         except LostError:
             return [(partition, faults.LEADER_NOT_AVAILABLE, -1) for partition in partitions]
         return [
@@ -110,7 +109,7 @@ class Offsets:
         while True:
             node = await self._link.coordinator(GROUP, group, patience)
             try:
-                answer = await self._link.send(node, request)
+                answer = await self._link.send(node, request, ORDINARY, patience)
             except LostError as lost:
                 reason = str(lost)
                 self._link.forget_coordinator(GROUP, group)

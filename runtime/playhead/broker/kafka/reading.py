@@ -102,12 +102,9 @@ class Reading:
                 raise CheckpointLost(f"offset {position} of {where} is not in the log any more.")
             if faults.next_after(code) is not Next.AGAIN:
                 raise faults.raised(code, f"reading {where}")
-            await self._link.relocate({partition.topic})
-            if self._link.leader(partition) is not None and code == faults.LEADER_NOT_AVAILABLE and node is None:
-                continue
+            if await self._link.relocate({partition.topic}) and not self._link.has(partition):
+                raise UnknownTopic(where)
             if not await patience.pause():
-                if code == faults.UNKNOWN_TOPIC_OR_PARTITION:
-                    raise UnknownTopic(where)
                 raise faults.raised(code, f"reading {where}")
 
 

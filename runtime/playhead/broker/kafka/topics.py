@@ -11,7 +11,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from playhead.broker.contract import TopicInfo
 from playhead.broker.kafka import faults
 from playhead.broker.kafka.faults import Next
-from playhead.broker.kafka.link import Link, LostError, Patience
+from playhead.broker.kafka.link import ORDINARY, Link, LostError, Patience
 from playhead.clock import Clock
 from playhead.errors import BrokerUnavailable, NotAuthorized, TopicMisfit, UnknownTopic
 from playhead.topics import MAX_MESSAGE_BYTES, TopicSpec
@@ -67,18 +67,17 @@ class Topics:
         """
         if not fresh and (info := self.known(name)) is not None:
             return info
-        (info,) = await self._describe([name])
-        return info
+        return await self._describe(name)
 
     async def all(self) -> list[TopicInfo]:
         """Every topic that these credentials may see, without the broker's own, by name."""
         answer = await self._ask(MetadataRequest(None, allow_auto_topic_creation=False), "listing topics")
-        names = [
-            name
-            for code, name, internal, _ in answer.topics
+        shapes = {
+            name: _shape(partitions)
+            for code, name, internal, partitions in answer.topics
             if code == faults.NONE and not internal and not name.startswith("__")
-        ]
-        return await self._describe(sorted(names)) if names else []
+        }
+        return await self._remember(dict(sorted(shapes.items())))
 
     async def create(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create those that do not exist, wait until every broker knows their leaders, and name them.
@@ -115,7 +114,7 @@ class Topics:
         while lagging:
             for node in sorted(lagging):
                 try:
-                    answer = await self._link.send(node, request)
+                    answer = await self._link.send(node, request, ORDINARY, patience)
                 except LostError:
                     continue
                 if all(code == faults.NONE and _led(partitions) for code, _, _, partitions in answer.topics):
@@ -123,26 +122,28 @@ class Topics:
             if lagging and not await patience.pause():
                 raise BrokerUnavailable(f"brokers {sorted(lagging)} do not know the leaders of {', '.join(names)} yet.")
 
-    async def _describe(self, names: Sequence[str]) -> list[TopicInfo]:
-        answer = await self._ask(MetadataRequest(list(names), allow_auto_topic_creation=False), "describing topics")
-        shapes: dict[str, tuple[int, int]] = {}
-        for code, name, _, partitions in answer.topics:
-            if code in (faults.UNKNOWN_TOPIC_OR_PARTITION, faults.INVALID_TOPIC):
-                self._cache.pop(name, None)
-                self._link.untrack(name)
-                raise UnknownTopic(name)
-            if code == faults.TOPIC_AUTHORIZATION_FAILED:
-                raise NotAuthorized(f"the broker does not let these credentials describe topic {name!r}.")
-            if code not in (faults.NONE, faults.LEADER_NOT_AVAILABLE):
-                raise faults.raised(code, f"describing topic {name!r}")
-            shapes[name] = len(partitions), len(partitions[0][3]) if partitions else 0
-        settings = await self._settings(names)
+    async def _describe(self, name: str) -> TopicInfo:
+        answer = await self._ask(MetadataRequest([name], allow_auto_topic_creation=False), "describing topics")
+        code, _, _, partitions = answer.topics[0]
+        if code in (faults.UNKNOWN_TOPIC_OR_PARTITION, faults.INVALID_TOPIC):
+            self._cache.pop(name, None)
+            self._link.untrack(name)
+            raise UnknownTopic(name)
+        if code == faults.TOPIC_AUTHORIZATION_FAILED:
+            raise NotAuthorized(f"the broker does not let these credentials describe topic {name!r}.")
+        if code not in (faults.NONE, faults.LEADER_NOT_AVAILABLE):
+            raise faults.raised(code, f"describing topic {name!r}")
+        (info,) = await self._remember({name: _shape(partitions)})
+        return info
+
+    async def _remember(self, shapes: Mapping[str, tuple[int, int]]) -> list[TopicInfo]:
+        """The topics of these shapes (partitions, replication) with their settings, which are cached."""
+        settings = await self._settings(shapes) if shapes else {}
         now = self._clock.monotonic()
         infos = []
-        for name in names:
+        for name, shape in shapes.items():
             config = settings.get(name, {})
-            limit = int(config.get("max.message.bytes", MAX_MESSAGE_BYTES))
-            info = TopicInfo(name, *shapes[name], limit, config)
+            info = TopicInfo(name, *shape, int(config.get("max.message.bytes", MAX_MESSAGE_BYTES)), config)
             self._cache[name] = info, now
             infos.append(info)
         return infos
@@ -166,10 +167,15 @@ class Topics:
         patience = patience or Patience(self._clock, self._limit_seconds)
         while True:
             try:
-                return await self._link.send(self._link.any_node(), request)
+                return await self._link.send(self._link.any_node(), request, ORDINARY, patience)
             except LostError as lost:
                 if not await patience.pause():
                     raise BrokerUnavailable(f"{doing}: no broker answers at {self._link.servers}: {lost}.") from lost
+
+
+def _shape(partitions: Sequence[Any]) -> tuple[int, int]:
+    """How many partitions, and how many replicas of each."""
+    return len(partitions), len(partitions[0][3]) if partitions else 0
 
 
 def _led(partitions: Sequence[Any]) -> bool:

@@ -144,7 +144,7 @@ class Transaction:
             topics.setdefault(batch.topic, []).append((batch.partition, batch.data))
         request = wire.ProduceRequest(self._name, PRODUCE_TIMEOUT_MS, list(topics.items()))
         try:
-            answer = await self._link.send(node, request, self._lanes.write)
+            answer = await self._link.send(node, request, self._lanes.write, self._patience)
         except LostError as lost:
             return [(batch, faults.LEADER_NOT_AVAILABLE, str(lost), []) for batch in queue]
         told: dict[tuple[str, int], Any] = {
@@ -214,7 +214,7 @@ class Transaction:
             node = await self._link.coordinator(GROUP, self._group, self._patience)
             self.begun = True
             try:
-                answer = await self._link.send(node, request, self._lanes.end)
+                answer = await self._link.send(node, request, self._lanes.end, self._patience)
             except LostError as lost:
                 reason = str(lost)
                 self._link.forget_coordinator(GROUP, self._group)
@@ -237,7 +237,7 @@ class Transaction:
         while True:
             node = await self._link.coordinator(TRANSACTION, self._name, self._patience)
             try:
-                answer = await self._link.send(node, request, self._lanes.end)
+                answer = await self._link.send(node, request, self._lanes.end, self._patience)
             except LostError as lost:
                 unknown |= lost.sent
                 reason = str(lost)

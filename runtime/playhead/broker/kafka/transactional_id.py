@@ -46,7 +46,7 @@ async def initialise(link: Link, name: str, lane: object, patience: Patience) ->
     while True:
         node = await link.coordinator(TRANSACTION, name, patience)
         try:
-            answer = await link.send(node, request, lane)
+            answer = await link.send(node, request, lane, patience)
         except LostError as lost:
             reason = str(lost)
             link.forget_coordinator(TRANSACTION, name)
@@ -79,6 +79,7 @@ class TransactionalId:
         """Throw the producer away; its successor takes the id over at once, so that readers are not held up."""
         self._producer = None
         if self._renewal is None or self._renewal.done():
+            self._failure = None
             self._renewal = asyncio.create_task(self._renew(), name=f"renew {self.name}")
 
     def advance(self, producer: Producer) -> None:
@@ -92,16 +93,19 @@ class TransactionalId:
             NotAuthorized, BrokerUnavailable.
         """
         while self._producer is None:
-            if self._renewal is None:
-                self.renew()
+            self.renew()
             assert self._renewal is not None
             await asyncio.wait({self._renewal}, timeout=patience.remaining_seconds)
             if self._failure is not None:
-                failure, self._failure, self._renewal = self._failure, None, None
-                raise failure
+                raise self._failure
             if self._producer is None and patience.over:
                 raise BrokerUnavailable(f"the transactional id {self.name!r} is still being taken over.")
         return self._producer
+
+    def abandon(self) -> None:
+        """Nothing is open and nothing will be: stop trying."""
+        if self._renewal is not None:
+            self._renewal.cancel()
 
     async def settle(self, seconds: float) -> None:
         """Wait until nothing of this id is open, if that is under way; not longer than `seconds`."""

@@ -64,6 +64,11 @@ class TransactionWriter:
         """Leave nothing open."""
         await asyncio.gather(*(id_.settle(SETTLE_LIMIT_SECONDS) for id_ in self._ids))
 
+    def abandon(self) -> None:
+        """Nothing was ever begun: stop initialising."""
+        for id_ in self._ids:
+            id_.abandon()
+
     def renew(self) -> None:
         """Begin to initialise both ids; a commit waits for it."""
         for id_ in self._ids:

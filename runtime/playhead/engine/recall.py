@@ -1,0 +1,94 @@
+"""Reads back which chosen and foreign ids came before a takeover: only once such an id turns up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from playhead.broker.contract import Broker
+from playhead.clock import Clock
+from playhead.engine.task import Progress, Task
+from playhead.errors import BrokerUnavailable
+from playhead.events import Event
+from playhead.io import Logger
+from playhead.job import Job
+from playhead.records import Partition, StoredRecord
+from playhead.serde import CE_ID, CE_TYPE, MINTED
+
+_RETRY_SECONDS = 0.5
+
+
+class Recall:
+    """The readings of one job. A partition whose next id can't be judged yet waits for its own.
+
+    Args:
+        done: called when a partition may go on.
+        give_up: called with an error after which the worker can't go on.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        broker: Broker,
+        clock: Clock,
+        logger: Logger,
+        done: Callable[[], None],
+        give_up: Callable[[BaseException], None],
+    ) -> None:
+        self._job = job
+        self._name = job.trigger.name.encode()
+        self._broker = broker
+        self._clock = clock
+        self._logger = logger
+        self._done = done
+        self._give_up = give_up
+        self._going: dict[Progress, asyncio.Task[None]] = {}
+
+    def start(self, task: Task, progress: Progress) -> None:
+        """Read for this partition, unless that is going on already."""
+        if progress not in self._going:
+            partition = next(p for p, known in task.progress.items() if known is progress)
+            work = asyncio.create_task(self._recall(task, partition, progress), name=f"recall:{self._job.id}")
+            self._going[progress] = work
+            work.add_done_callback(lambda _: self._going.pop(progress, None))
+
+    async def stop(self) -> None:
+        """End what is going on."""
+        going = list(self._going.values())
+        for work in going:
+            work.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
+
+    async def _recall(self, task: Task, partition: Partition, progress: Progress) -> None:
+        while task.alive:
+            try:
+                await self._read(partition, progress)
+            except BrokerUnavailable as error:
+                self._logger.warning("recent ids can't be read; trying again", error=str(error))
+                await self._clock.sleep(_RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001 -- nobody awaits this task: the error is the worker's
+                self._give_up(error)
+                return
+            else:
+                progress.recent_known = True
+                self._done()
+                return
+
+    async def _read(self, partition: Partition, progress: Progress) -> None:
+        window_ms = int(self._job.dedupe_window_seconds * 1000)
+        # The window lies before the event that waits, whenever that is worked on: so a second owner sees what the
+        # first one saw.
+        since_ms = min(self._now_ms(), progress.buffer[0].timestamp) - window_ms
+
+        async def remember(records: Sequence[StoredRecord]) -> None:
+            for record in records:
+                headers = dict(record.headers)
+                if headers.get(CE_TYPE) == self._name and MINTED not in headers and headers.get(CE_ID):
+                    progress.recent.add(Event(record, headers).id, min(record.timestamp, self._now_ms()))
+
+        start = (await self._broker.offsets_at([partition], since_ms))[partition]
+        first, _ = (await self._broker.bounds([partition]))[partition]
+        await self._broker.read(partition, max(start, first), progress.position, remember)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)

@@ -1,0 +1,99 @@
+"""Plain functions: in threads, where they may use a client of their own, and in processes, where errors travel."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playhead import NO_RETRY, BlockingClient, Settings, SyncIO
+from playhead.errors import UnknownTopic
+from tests.engine.scene import Scene
+from tests.waiting import wait_until
+
+IN_PROCESS = """
+from playhead import NonRetriableError
+
+class TakesTwo(Exception):
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+class Hopeless(NonRetriableError):
+    def __init__(self, first, second):
+        super().__init__("no use")
+
+def run(payload, io):
+    assert io is None
+    match payload["n"]:
+        case 1:
+            raise TakesTwo(1, 2)
+        case 2:
+            return next(iter([]))
+        case 3:
+            raise Hopeless(1, 2)
+        case 4:
+            raise SystemExit(1)
+    return payload["n"]
+"""
+
+
+class TestThreads:
+    async def test_event_sent_through_a_blocking_client_is_committed_with_the_run(self, scene: Scene) -> None:
+        """The worker's broker lives on the worker's loop: nothing of it may run on the client's."""
+        await scene.open()
+        loops: set[Any] = set()
+        topic = scene.broker.topic
+
+        async def noted(name: str) -> Any:
+            loops.add(asyncio.get_running_loop())
+            return await topic(name)
+
+        scene.broker.topic = noted  # type: ignore[method-assign]
+        blocking = BlockingClient("inside", settings=Settings(), broker=scene.broker)
+
+        def run(payload: Any, io: SyncIO) -> None:
+            sent = blocking.send_event("echo.made", {"n": payload["n"]})
+            assert sent.offset is None
+            if payload["n"] == 2:
+                raise ValueError
+
+        await scene.work(run, retry=NO_RETRY)
+        await scene.send(1, 2)
+        await wait_until(lambda: scene.ends() == [(1, "succeeded"), (2, "failed")])
+        assert [event.payload() for event in scene.events("echo")] == [{"n": 1}]
+        assert loops == {asyncio.get_running_loop()}
+        blocking.close()
+
+    async def test_error_of_a_send_is_raised_in_the_function(self, scene: Scene) -> None:
+        await scene.open()
+        caught: list[Exception] = []
+
+        def run(payload: Any, io: SyncIO) -> None:
+            try:
+                io.send_event("nowhere.made", {})
+            except UnknownTopic as error:
+                caught.append(error)
+
+        await scene.work(run)
+        await scene.send(1)
+        await wait_until(lambda: scene.ends() == [(1, "succeeded")])
+        assert len(caught) == 1
+
+
+class TestProcesses:
+    async def test_error_that_can_not_be_pickled_fails_its_run_and_no_other(
+        self, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await scene.open()
+        (tmp_path / "unit_in_process.py").write_text(IN_PROCESS)  # a new process has to be able to import it
+        monkeypatch.syspath_prepend(tmp_path)
+        function = import_module("unit_in_process").run
+        await scene.work(function, executor="process", concurrency=1, retry=NO_RETRY)
+        await scene.send(1, 2, 3, 4, 5)
+        await wait_until(lambda: len(scene.ends()) == 5, seconds=30)
+        assert scene.ends() == [(1, "failed"), (2, "failed"), (3, "failed"), (4, "failed"), (5, "succeeded")]
+        messages = sorted(told["error"]["message"] for told in scene.told("run.failed"))
+        assert messages == ["1", "Hopeless: no use", "TakesTwo: 1 and 2", "the function raised StopIteration"]
