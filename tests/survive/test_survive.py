@@ -238,9 +238,11 @@ class TestBrokerRestart:
     async def test_kill_9_of_a_lone_broker_doubles_nothing(
         self, own_broker: NewLocalKafka, tmp_path: Path, prefix: str
     ) -> None:
-        """Whether everything ends is not ours to say here. Kafka 4.3.1, killed between the decision of a transaction and
-        its markers, can come back with the transaction complete and no marker in `__consumer_offsets`: that group's
-        checkpoint stays pending, and its tasks stand still instead of guessing (ARCHITECTURE.md).
+        """Whether everything ends is not ours to say.
+
+        Kafka 4.3.1, killed between the decision of a transaction and its markers, can come back with the transaction
+        complete and no marker in `__consumer_offsets`: that group's checkpoint stays pending, and its tasks stand still
+        instead of guessing (ARCHITECTURE.md).
         """
         kafka = own_broker()
         async with _working_while_sending(kafka, prefix, tmp_path) as (log, sent, stop):
