@@ -11,7 +11,7 @@ import pytest
 from playhead import IO
 from playhead.broker.contract import Epoch
 from playhead.clock import within
-from playhead.engine.checkpoint import Ownership, decode
+from playhead.engine.checkpoint import Owner, decode
 from tests.engine.scene import Scene
 
 
@@ -90,7 +90,7 @@ class TestDeployment:
         old.stop()
         await scene.clock.advance(1)
         assert old.ended
-        assert decode(*scene.marks()[0])[0] == Ownership(lease=1, writer="", crashes=0)
+        assert decode(*scene.marks()[0])[0] == Owner(lease=1, writer="", crashes=0)
         await scene.work(slow.run)
         assert slow.starts == Counter([1])
 

@@ -15,7 +15,7 @@ from playhead import IO, Client, Settings, event_trigger
 from playhead.broker.contract import METADATA_LIMIT_BYTES, Commit, Mark, Outcome, Partition
 from playhead.broker.memory import MemoryBroker
 from playhead.engine import Worker
-from playhead.engine.checkpoint import WINDOW_OFFSETS, Alone, Ownership, decode, encode, next_offset
+from playhead.engine.checkpoint import WINDOW_OFFSETS, Alone, Owner, decode, encode, next_offset
 from playhead.engine.consumer import Phase
 from playhead.errors import CheckpointLost, Fatal, PlayheadError
 from playhead.events import Event, outgoing
@@ -98,7 +98,7 @@ class TestCheckpointText:
     @given(windows(), st.integers(0, 2**31), st.booleans())
     def test_comes_back_and_fits(self, window: tuple[int, list[int]], lease: int, alone: bool) -> None:
         position, unfinished = window
-        owner = Ownership(lease, "0123456789abcdef", 3, Alone(unfinished[0], 2) if alone else None)
+        owner = Owner(lease, "0123456789abcdef", 3, Alone(unfinished[0], 2) if alone else None)
         text = encode(owner, position, unfinished)
         assert len(text) <= METADATA_LIMIT_BYTES
         offset = next_offset(position, unfinished)
@@ -109,7 +109,7 @@ class TestCheckpointText:
 
     def test_worst_case_fits(self) -> None:
         every_other = list(range(0, WINDOW_OFFSETS, 2))
-        assert len(encode(Ownership(2**31, "f" * 16, 9, Alone(2**60, 3)), WINDOW_OFFSETS, every_other)) < 3_000
+        assert len(encode(Owner(2**31, "f" * 16, 9, Alone(2**60, 3)), WINDOW_OFFSETS, every_other)) < 3_000
 
     def test_text_of_another_program_is_an_error(self) -> None:
         with pytest.raises(CheckpointLost, match="did not write"):
@@ -232,7 +232,7 @@ class TestLeases:
         await place.stop(worker)
         assert len(place.told("run.succeeded")) == 1
         owner, _ = decode(*(await place.marks())[0])
-        assert owner == Ownership(lease=1, writer="", crashes=0)
+        assert owner == Owner(lease=1, writer="", crashes=0)
 
     async def test_run_over_the_grace_period_starts_again_elsewhere(self, place: Place) -> None:
         await place.open(partitions=1)

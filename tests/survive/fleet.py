@@ -36,7 +36,11 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, options: Options, log_path: Path) -> WorkerProcess:
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(["runtime", str(PROGRAM.parents[2] / "runtime")])}
+        env = {
+            **os.environ,
+            "PLAYHEAD_LOG_LEVEL": "debug",
+            "PYTHONPATH": os.pathsep.join(["runtime", str(PROGRAM.parents[2] / "runtime")]),
+        }
         with log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, str(PROGRAM), json.dumps(asdict(options)), stdout=-1, stderr=log, env=env

@@ -123,7 +123,7 @@ class Commit:
     only the owner of task 0 may send one, while nobody has a checkpoint and so nobody has started.
 
     Raises:
-        ValueError: it breaks rule 1 or 2; that is a mistake in the engine, and nothing is sent.
+        ValueError: it breaks rule 1 or 2, or a mark's metadata is too long; that is a mistake in the engine.
     """
 
     epoch: Epoch
@@ -141,6 +141,9 @@ class Commit:
                 raise ValueError("only the owner of task 0 founds a group")
         elif foreign := {p.partition for p in self.checkpoints} - self.epoch.tasks:
             raise ValueError(f"tasks {sorted(foreign)} are not this epoch's")
+        for partition, mark in self.checkpoints.items():
+            if len(mark.metadata.encode()) > METADATA_LIMIT_BYTES:
+                raise ValueError(f"the metadata of {partition} is longer than {METADATA_LIMIT_BYTES} bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +239,7 @@ class Membership(Protocol):
         """Write the commit, all or nothing.
 
         Raises:
-            ValueError: another is in flight (rule 3), or a mark's metadata is too long: nothing is sent.
+            ValueError: another is in flight (rule 3); nothing is sent.
         """
         ...
 

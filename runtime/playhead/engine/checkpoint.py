@@ -37,7 +37,7 @@ class Alone:
 
 
 @dataclass(frozen=True, slots=True)
-class Ownership:
+class Owner:
     """The part of a checkpoint that is the same for all of a task's partitions.
 
     `lease` grows by one with each takeover. `writer` is the owner's, or empty after a graceful stop. `crashes` counts
@@ -55,7 +55,7 @@ def next_offset(position: int, unfinished: Iterable[int]) -> int:
     return next(iter(unfinished), position)
 
 
-def encode(owner: Ownership, position: int, unfinished: Iterable[int]) -> str:
+def encode(owner: Owner, position: int, unfinished: Iterable[int]) -> str:
     """The metadata of a partition of which everything below `position` but `unfinished` (ascending) is finished."""
     lengths = bytearray()
     start = previous = -1
@@ -76,7 +76,7 @@ def encode(owner: Ownership, position: int, unfinished: Iterable[int]) -> str:
     return f"{_FORMAT} {owner.lease} {owner.writer or '-'} {owner.crashes}{alone} {runs}".rstrip()
 
 
-def decode(offset: int, metadata: str) -> tuple[Ownership, list[range]]:
+def decode(offset: int, metadata: str) -> tuple[Owner, list[range]]:
     """The owner, and the finished ranges beyond committed offset `offset`, ascending.
 
     An empty text (a group that something else reset) is nobody's, with nothing finished.
@@ -85,12 +85,12 @@ def decode(offset: int, metadata: str) -> tuple[Ownership, list[range]]:
         CheckpointLost: the text is not Playhead's.
     """
     if not metadata:
-        return Ownership(), []
+        return Owner(), []
     try:
         version, lease, writer, crashes, *rest = metadata.split(" ")
         crashes, _, alone = crashes.partition("@")
         suspect = Alone(*(int(number) for number in alone.split("x"))) if alone else None
-        owner = Ownership(int(lease), "" if writer == "-" else writer, int(crashes), suspect)
+        owner = Owner(int(lease), "" if writer == "-" else writer, int(crashes), suspect)
         (runs,) = rest or [""]
         lengths = _varints(urlsafe_b64decode(runs + "=" * (-len(runs) % 4)))
         foreign = version != _FORMAT

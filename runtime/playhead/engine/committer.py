@@ -57,7 +57,7 @@ class Sealed(NamedTuple):
     """For each ending the index of its first record in the commit."""
 
 
-class Owner(Protocol):
+class Consumer(Protocol):
     """What the committer tells the consumer whose tasks it commits."""
 
     def committed(self, endings: Sequence[Ending]) -> None: ...
@@ -70,10 +70,10 @@ class Owner(Protocol):
 class Committer:
     """The one way in which a job commits. It commits for `epoch`, and does nothing while that is None."""
 
-    def __init__(self, membership: Membership, owner: Owner, clock: Clock) -> None:
+    def __init__(self, membership: Membership, consumer: Consumer, clock: Clock) -> None:
         self.epoch: Epoch | None = None
         self._membership = membership
-        self._owner = owner
+        self._consumer = consumer
         self._clock = clock
         self._gathered: deque[Ending] = deque()
         self._suspects: deque[Ending] = deque()
@@ -204,7 +204,7 @@ class Committer:
             records += told
         if self._skips_due:
             self._skips_due = False
-            for task in self._owner.all_tasks():
+            for task in self._consumer.all_tasks():
                 if task.moved:
                     ending.setdefault(task, {})
         if not ending:
@@ -236,17 +236,17 @@ class Committer:
     def _settle(self, sealed: Sealed, outcome: Outcome) -> None:
         match outcome:
             case Committed():
-                self._owner.committed(sealed.endings)
+                self._consumer.committed(sealed.endings)
             case Refused(suspects, reason):
                 self._isolate(sealed, suspects, reason)
             case Fenced(reason):
-                self._owner.fenced(reason)
+                self._consumer.fenced(reason)
             case Unknown(reason):
-                self._owner.unknown(reason)
+                self._consumer.unknown(reason)
 
     def _isolate(self, sealed: Sealed, suspects: Sequence[int], reason: str) -> None:
         """Whose record is refused fails alone; the others go again without it."""
-        for task in self._owner.all_tasks():
+        for task in self._consumer.all_tasks():
             task.moved = True
         runs = {sealed.endings[self._ending_of(sealed, index)].run for index in suspects}
         # All that a run tells goes the same way, so that its order stays.
@@ -254,7 +254,7 @@ class Committer:
         others = [ending for i, ending in enumerate(sealed.endings) if i not in named]
         self._gathered.extendleft(reversed(others))
         if len(runs) == 1:
-            self._owner.refused(runs.pop(), reason)
+            self._consumer.refused(runs.pop(), reason)
         else:
             self._suspects.extend(sealed.endings[i] for i in sorted(named))
         self._work.set()

@@ -68,7 +68,7 @@ _NEXT: Mapping[Phase, frozenset[Phase]] = {
 
 
 class JobConsumer:
-    """Runs one job until it is stopped. Implements the contract's `Ownership` and the committer's `Owner`.
+    """Runs one job until it is stopped. Implements the contract's `Ownership` and the committer's `Consumer`.
 
     Args:
         logger: of the worker, bound to the job here.
@@ -116,7 +116,7 @@ class JobConsumer:
     @property
     def running(self) -> int:
         """How many functions run."""
-        return self._execution.running if hasattr(self, "_execution") else 0  # none before it has joined
+        return self._execution.running if self._joined else 0
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -259,7 +259,7 @@ class JobConsumer:
             else:
                 self._membership.resume([partition])
 
-    # ── outcomes of a commit (the committer's Owner) ─────────────────────────────────────────────────────────────────
+    # ── outcomes of a commit (the committer's Consumer) ───────────────────────────────────────────────────────────────
 
     def all_tasks(self) -> Iterable[Task]:
         return self.tasks.values()
@@ -309,7 +309,7 @@ class JobConsumer:
         same = before is not None and before.member_id == epoch.member_id
         goes_on = same and before is not None and epoch.generation == before.generation + 1
         self._drop({number for number in self.tasks if not goes_on or number not in epoch.tasks})
-        self._logger.info("tasks assigned", generation=epoch.generation, tasks=sorted(epoch.tasks))
+        self._logger.debug("tasks assigned", generation=epoch.generation, tasks=sorted(epoch.tasks))
         if self.phase is Phase.STOPPING:
             self._committer.thaw(epoch)  # what still runs here may end; nothing new is taken over
         else:

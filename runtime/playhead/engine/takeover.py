@@ -28,7 +28,7 @@ from playhead.broker.contract import (
     Unknown,
 )
 from playhead.clock import Clock
-from playhead.engine.checkpoint import WINDOW_OFFSETS, Ownership, decode, encode
+from playhead.engine.checkpoint import WINDOW_OFFSETS, Owner, decode, encode
 from playhead.errors import CheckpointLost, Fatal
 from playhead.io import Logger
 from playhead.job import Job
@@ -47,7 +47,7 @@ class Taken:
     """A task that is this worker's now: for each partition the next offset and the ranges finished beyond it."""
 
     number: int
-    owner: Ownership
+    owner: Owner
     partitions: Mapping[Partition, tuple[int, Sequence[range]]]
     ends: Mapping[Partition, int]
     """For each partition the end of what an owner before this one may have had going."""
@@ -187,7 +187,7 @@ class Takeover:
             offsets = {p: begin for p, (begin, _) in (await self.broker.bounds(partitions)).items()}
         else:
             offsets = await self.broker.offsets_at(partitions, int(start.timestamp() * 1000))
-        first = {p: Mark(offset, encode(Ownership(), offset, ())) for p, offset in offsets.items()}
+        first = {p: Mark(offset, encode(Owner(), offset, ())) for p, offset in offsets.items()}
         outcome = await self.commit(Commit(epoch, first, [self._founding_record(topic, count, offsets)], founding=True))
         if self._is_done(outcome):
             self.logger.info("group founded", topic=topic, partitions=count, start=str(start))

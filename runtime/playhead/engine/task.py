@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from playhead.broker.contract import Mark
-from playhead.engine.checkpoint import WINDOW_OFFSETS, Ownership, encode, next_offset
+from playhead.engine.checkpoint import WINDOW_OFFSETS, Owner, encode, next_offset
 from playhead.engine.dedupe import RecentIds
 from playhead.engine.live import LiveRun, LiveState
 from playhead.events import Event
@@ -77,7 +77,7 @@ class Progress:
             self.finished.popleft()
         return bool(self.finished) and offset in self.finished[0]
 
-    def mark(self, owner: Ownership, ending: frozenset[int] | set[int]) -> Mark:
+    def mark(self, owner: Owner, ending: frozenset[int] | set[int]) -> Mark:
         """The checkpoint as it will be when the runs at `ending` are committed."""
         unfinished = [offset for offset in self.live if offset not in ending]
         position = max(self.position, self.finished[-1].stop) if self.finished else self.position
@@ -97,7 +97,7 @@ class Progress:
 class Task:
     """One task of one job, in the hands of this worker. See the module's drawing."""
 
-    def __init__(self, job: Job, number: int, owner: Ownership, name: bytes, now_ms: Callable[[], int]) -> None:
+    def __init__(self, job: Job, number: int, owner: Owner, name: bytes, now_ms: Callable[[], int]) -> None:
         self.job = job
         self.job_id = job.id
         self.number = number

@@ -26,7 +26,6 @@ from aiokafka import errors as kafka_errors
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from playhead.broker.contract import (
-    METADATA_LIMIT_BYTES,
     Commit,
     Epoch,
     Fenced,
@@ -241,9 +240,6 @@ class KafkaMembership:
     async def commit(self, commit: Commit) -> Outcome:
         if self._committing:
             raise ValueError("a commit is in flight; the next is sealed only after its outcome is known")
-        for partition, mark in commit.checkpoints.items():
-            if len(mark.metadata.encode()) > METADATA_LIMIT_BYTES:
-                raise ValueError(f"the metadata of {partition} is longer than {METADATA_LIMIT_BYTES} bytes")
         epoch = self._epoch
         if epoch is None or commit.epoch != epoch or epoch is self._fenced:
             return Fenced(f"generation {commit.epoch.generation} of group {self.group!r} is over for this member")

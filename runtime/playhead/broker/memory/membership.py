@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from playhead.broker.contract import (
-    METADATA_LIMIT_BYTES,
     Commit,
     Epoch,
     Fenced,
@@ -215,13 +214,10 @@ class MemoryMembership:
         """See `Membership.commit`.
 
         Raises:
-            ValueError: a commit is in flight (rule 3), or a mark's metadata is too long.
+            ValueError: a commit is in flight (rule 3).
         """
         if self._committing:
             raise ValueError("a commit is in flight; the next is sealed only after its outcome is known")
-        for partition, mark in commit.checkpoints.items():
-            if len(mark.metadata.encode()) > METADATA_LIMIT_BYTES:
-                raise ValueError(f"the metadata of {partition} is longer than {METADATA_LIMIT_BYTES} bytes")
         epoch = self._epoch
         if epoch is None or commit.epoch != epoch or epoch is self._fenced_epoch:
             return Fenced(f"generation {commit.epoch.generation} of group {self._group.name} is over for this member")
