@@ -338,20 +338,20 @@ def invalid_fields(error: ValidationError) -> Sequence[tuple[str, str]]:
 class Event:
     """An event as it was read: its envelope, decoded when asked for, and its payload."""
 
-    __slots__ = ("_headers", "id", "record")
+    __slots__ = ("headers", "id", "record")
 
     def __init__(self, record: StoredRecord, headers: Mapping[str, bytes]) -> None:
         self.record = record
-        self._headers = headers
+        self.headers = headers
         self.id = self._text(CE_ID)
 
     def _text(self, name: str) -> str:
         # Kafka knows headers without a value.
-        return (self._headers.get(name) or b"").decode(errors="replace")
+        return (self.headers.get(name) or b"").decode(errors="replace")
 
     def check(self) -> None:
         """Raise Poison where the record is no CloudEvent in binary mode."""
-        if not self.id or CE_TYPE not in self._headers:
+        if not self.id or CE_TYPE not in self.headers:
             raise Poison("the record is no CloudEvent in binary mode: it lacks the header ce_id or ce_type.")
 
     @property
@@ -373,7 +373,7 @@ class Event:
 
     @property
     def minted(self) -> bool:
-        return MINTED in self._headers
+        return MINTED in self.headers
 
     @property
     def correlation_id(self) -> str:
@@ -387,16 +387,12 @@ class Event:
 
     @property
     def depth(self) -> int:
-        text = self._headers.get(DEPTH) or b"0"
+        text = self.headers.get(DEPTH) or b"0"
         return int(text) if text.isdigit() and len(text) < 6 else 0
-
-    def header(self, name: str) -> bytes | None:
-        """A header's bytes."""
-        return self._headers.get(name)
 
     @property
     def traceparent(self) -> bytes | None:
-        return self._headers.get(TRACEPARENT)
+        return self.headers.get(TRACEPARENT)
 
     @property
     def key(self) -> str | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 from playhead.events import Event, TypedEvent, outgoing
 from playhead.sending import RunSends, SentEvent
@@ -29,22 +29,35 @@ class RunInfo(NamedTuple):
     lease: int
 
 
+class RunPart(RunSends, Protocol):
+    """The attempt that an `IO` is a window to."""
+
+    def info(self) -> RunInfo: ...
+    def logger(self) -> Logger: ...
+
+
 class IO:
-    """The `io` of an async function."""
+    """The `io` of an async function. What it shows is made when it is asked for: most runs ask for none of it."""
 
-    __slots__ = ("_logger", "_make_logger", "_sends", "run")
+    __slots__ = ("_attempt", "_logger", "_run")
 
-    def __init__(self, run: RunInfo, sends: RunSends, make_logger: Callable[[RunInfo], Logger]) -> None:
-        self.run = run
-        self._sends = sends
-        self._make_logger = make_logger
+    def __init__(self, attempt: RunPart) -> None:
+        self._attempt = attempt
+        self._run: RunInfo | None = None
         self._logger: Logger = None
+
+    @property
+    def run(self) -> RunInfo:
+        """Which run this is, of which event, and which attempt."""
+        if self._run is None:
+            self._run = self._attempt.info()
+        return self._run
 
     @property
     def logger(self) -> Logger:
         """A structlog logger bound to the run; its lines are kept with the run."""
         if self._logger is None:
-            self._logger = self._make_logger(self.run)
+            self._logger = self._attempt.logger()
         return self._logger
 
     async def send_event(
@@ -56,7 +69,7 @@ class IO:
         key: str | None = None,
     ) -> SentEvent:
         """Send an event with this run: it is in the log if and only if the run's end is. As `playhead.send_event`."""
-        return await self._sends.send(outgoing(event, payload, id=id, key=key))
+        return await self._attempt.send(outgoing(event, payload, id=id, key=key))
 
 
 class SyncIO(IO):
@@ -64,14 +77,8 @@ class SyncIO(IO):
 
     __slots__ = ("_loop",)
 
-    def __init__(
-        self,
-        run: RunInfo,
-        sends: RunSends,
-        make_logger: Callable[[RunInfo], Logger],
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__(run, sends, make_logger)
+    def __init__(self, attempt: RunPart, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(attempt)
         self._loop = loop
 
     def send_event(  # type: ignore[override]  # the blocking twin
@@ -84,4 +91,4 @@ class SyncIO(IO):
     ) -> SentEvent:
         """Send an event with this run, from its thread."""
         out = outgoing(event, payload, id=id, key=key)
-        return asyncio.run_coroutine_threadsafe(self._sends.send(out), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(self._attempt.send(out), self._loop).result()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -93,21 +94,13 @@ def plain_text(value: object) -> str:
     return text.encode(errors="replace").decode()
 
 
-class Timestamps:
-    """Formats milliseconds since the epoch as RFC 3339 in UTC; the part that changes once a second is kept."""
-
-    __slots__ = ("_kept",)
-
-    def __init__(self) -> None:
-        self._kept = (-1, "")  # one value, so that a thread never sees the text of another's second
-
-    def __call__(self, millis: int) -> str:
-        second, rest = divmod(millis, 1000)
-        kept, text = self._kept
-        if second != kept:
-            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._kept = (second, text)
-        return f"{text}.{rest:03d}Z"
+@lru_cache(maxsize=256)
+def rfc3339(millis: int) -> str:
+    """Milliseconds since the epoch as RFC 3339 in UTC."""
+    second, rest = divmod(millis, 1000)
+    return f"{_second(second)}.{rest:03d}Z"
 
 
-rfc3339 = Timestamps()
+@lru_cache(maxsize=16)
+def _second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))

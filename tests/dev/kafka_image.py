@@ -24,7 +24,7 @@ for name in "${!KAFKA_@}"; do
     key=${key//_/.}
     printf '%s=%s\\n' "${key,,}" "${!name}"
 done >/tmp/server.properties
-run=(/java/bin/java $KAFKA_HEAP_OPTS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp '/libs/*')
+run=(/java/bin/java $KAFKA_HEAP_OPTS -XX:+UseParallelGC -XX:TieredStopAtLevel=1 -cp '/libs/*')
 "${run[@]}" kafka.tools.StorageTool format --ignore-formatted \
     -t "${CLUSTER_ID:-5L6g3nShT-eMCtK--X86sw}" -c /tmp/server.properties || exit
 exec "${run[@]}" kafka.Kafka /tmp/server.properties

@@ -133,7 +133,7 @@ class TestTrust:
         await scene.clock.advance(60)
         assert len(scene.ends()) == 12
         task = scene.consumer(worker).tasks[0]
-        assert (task.careful, task.owner.crashes) == (False, 0)
+        assert (task.unproven, task.owner.crashes) == (0, 0)
 
     async def test_one_crash_alone_makes_nothing_slower(self, scene: Scene) -> None:
         await scene.open()

@@ -31,7 +31,7 @@ _FORMAT_SECONDS = 60.0
 _PORT_PICKS_MAX = 5
 _ORDERLY_CODES = (0, 143)
 """143: a JVM that was asked to end (SIGTERM) and did."""
-_JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
+_JVM = ("-Xmx512m", "-XX:+UseParallelGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 
 
 class _PortTaken(Exception):

@@ -9,12 +9,13 @@ import pickle
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import orjson
 import structlog
+from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
 from playhead.broker.contract import Broker
 from playhead.clock import Clock, deadline
@@ -32,26 +33,48 @@ from playhead.topics import partition_for
 MAX_SENDS_PER_RUN = 1_000
 MAX_SENT_BYTES_PER_RUN = 32 * 1024 * 1024
 """All that a run sends is in one transaction, which has to end in time."""
+# What `structlog.contextvars.bind_contextvars` would make anew for each run.
+_LOGGED_JOB = contextvars.ContextVar[str](f"{STRUCTLOG_KEY_PREFIX}job_id")
+_LOGGED_RUN = contextvars.ContextVar[str](f"{STRUCTLOG_KEY_PREFIX}run_id")
+_LOGGED_EVENT = contextvars.ContextVar[str](f"{STRUCTLOG_KEY_PREFIX}event_id")
 _OWN_FIELDS = frozenset({"at", "level", "event", "exc_info"})
 
 
-class Sends:
-    """What a run sends: kept with it until it ends well. Implements `playhead.sending.RunSends`."""
+class Attempt:
+    """One try of a run, as its function may see it. What it sends is kept with the run until that ends well.
 
-    __slots__ = ("_attempt", "_broker", "_bytes", "_loop", "_prefix", "_run")
+    Implements `playhead.io.RunPart`.
+    """
 
-    def __init__(self, run: LiveRun, broker: Broker, prefix: str) -> None:
+    __slots__ = ("_bytes", "_number", "_performer", "_run")
+
+    def __init__(self, run: LiveRun, performer: Performer) -> None:
         self._run = run
-        self._attempt = run.attempt
+        self._number = run.attempt
         self._bytes = 0
-        self._loop = asyncio.get_running_loop()
-        self._broker = broker
-        self._prefix = prefix
+        self._performer = performer
+
+    def info(self) -> RunInfo:
+        run, job = self._run, self._performer.job
+        return RunInfo(
+            id=run.id,
+            job_id=job.id,
+            job_version=job.version,
+            event=run.event,
+            task=run.task.number,
+            attempt=self._number,
+            lease=run.task.owner.lease,
+        )
+
+    def logger(self) -> Logger:
+        outlet = RunLog(self._run, self._performer.logger)
+        return structlog.wrap_logger(outlet, processors=[], wrapper_class=structlog.make_filtering_bound_logger(0))
 
     async def send(self, event: OutgoingEvent) -> SentEvent:
-        if asyncio.get_running_loop() is not self._loop:
+        performer = self._performer
+        if asyncio.get_running_loop() is not performer.loop:
             # A plain function that uses a client of its own: its thread has the run's context, and another loop.
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.send(event), self._loop))
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.send(event), performer.loop))
         run = self._run
         self._check_going()
         if len(run.sends) >= MAX_SENDS_PER_RUN:
@@ -61,7 +84,7 @@ class Sends:
                 f"event {event.name!r} would be number {run.cause.depth} in a chain of runs; {MAX_CAUSATION_DEPTH} "
                 "are allowed. Two jobs probably trigger each other."
             )
-        topic = await fitting_topic(self._broker, self._prefix, event)
+        topic = await fitting_topic(performer.broker, performer.prefix, event)
         self._check_going()
         self._bytes += event.size_bytes()
         if self._bytes > MAX_SENT_BYTES_PER_RUN:
@@ -73,8 +96,8 @@ class Sends:
     def _check_going(self) -> None:
         """A thread, or a task that the function left behind, goes on after its attempt has ended."""
         run = self._run
-        if run.attempt != self._attempt or run.state is not LiveState.RUNNING:
-            raise InvalidInput(f"attempt {self._attempt} of run {run.id} has ended; nothing is sent with it any more.")
+        if run.attempt != self._number or run.state is not LiveState.RUNNING:
+            raise InvalidInput(f"attempt {self._number} of run {run.id} has ended; nothing is sent with it any more.")
 
 
 class RunLog:
@@ -157,42 +180,37 @@ class Performer:
 
     def __init__(self, job: Job, broker: Broker, prefix: str, logger: Logger, clock: Clock) -> None:
         self.job = job
+        self.broker = broker
+        self.prefix = prefix
+        self.logger = logger
+        self.loop = asyncio.get_running_loop()
         self._clock = clock
-        self._broker = broker
-        self._prefix = prefix
-        self._logger = logger
         self._executor: Executor | None = None
         self._is_async = job.is_async
 
-    async def perform(self, run: LiveRun, payload: Any) -> Any:
-        """One attempt; what it raises is the attempt's end, TimeoutError for its deadline included."""
-        run.sends, run.logs = [], []
-        sends = Sends(run, self._broker, self._prefix)
-        current_run_sends.set(sends)
-        info = RunInfo(
-            id=run.id,
-            job_id=self.job.id,
-            job_version=self.job.version,
-            event=run.event,
-            task=run.task.number,
-            attempt=run.attempt,
-            lease=run.task.owner.lease,
-        )
-        structlog.contextvars.bind_contextvars(job_id=self.job.id, run_id=info.id, event_id=run.event.id)
+    def perform(self, run: LiveRun, payload: Any) -> Awaitable[Any]:
+        """One attempt; what it raises is the attempt's end, TimeoutError for its deadline included.
+
+        To be called in the task in which it is awaited: it sets context variables.
+        """
+        if run.attempt > 1:
+            run.sends, run.logs = [], []
+        attempt = Attempt(run, self)
+        current_run_sends.set(attempt)
+        _LOGGED_JOB.set(self.job.id)
+        _LOGGED_RUN.set(run.id)
+        _LOGGED_EVENT.set(run.event.id)
+        call = self.job.function(payload, IO(attempt)) if self._is_async else self._call(attempt, payload)
         timeout = self.job.attempt_timeout_seconds
-        if timeout is None:
-            return await self._call(run, info, sends, payload)
-        async with deadline(self._clock, timeout):
-            return await self._call(run, info, sends, payload)
+        return call if timeout is None else self._limited(call, timeout)
 
-    async def _call(self, run: LiveRun, info: RunInfo, sends: Sends, payload: Any) -> Any:
-        def make_logger(info: RunInfo) -> Logger:
-            outlet = RunLog(run, self._logger)
-            return structlog.wrap_logger(outlet, processors=[], wrapper_class=structlog.make_filtering_bound_logger(0))
+    async def _limited(self, call: Awaitable[Any], timeout_seconds: float) -> Any:
+        async with deadline(self._clock, timeout_seconds):
+            return await call
 
-        if self._is_async:
-            return await self.job.function(payload, IO(info, sends, make_logger))
-        loop = asyncio.get_running_loop()
+    async def _call(self, attempt: Attempt, payload: Any) -> Any:
+        """Call a plain function where it blocks nobody."""
+        loop = self.loop
         if self.job.executor == "process":
             try:
                 return await loop.run_in_executor(self._pool(), _call_in_process, self.job.function, payload)
@@ -200,7 +218,7 @@ class Performer:
                 self._executor = None  # a process died, and took its pool along: the next attempt gets a new one
                 raise
         context = contextvars.copy_context()
-        io = SyncIO(info, sends, make_logger, loop)
+        io = SyncIO(attempt, loop)
         return await loop.run_in_executor(self._pool(), context.run, _call, self.job.function, payload, io)
 
     def _pool(self) -> Executor:

@@ -13,7 +13,7 @@ commit is sealed only after the outcome of the last is known.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -30,7 +30,7 @@ from playhead.broker.contract import (
 )
 from playhead.clock import Clock, within
 from playhead.engine.live import LiveRun, LiveState
-from playhead.engine.task import Task
+from playhead.engine.task import Progress, Task
 from playhead.records import Partition, Record
 
 MAX_RUNS_PER_COMMIT = 1_000
@@ -193,26 +193,25 @@ class Committer:
         if epoch is None:
             return None
         endings = self._next_endings()
-        ending: dict[Task, dict[Partition, set[int]]] = {}
+        touched: set[Task] = set()
+        ended: defaultdict[Progress, set[int]] = defaultdict(set)
         records: list[Record] = []
         first_record: list[int] = []
         for run, told, final in endings:
-            offsets = ending.setdefault(run.task, {})
+            touched.add(run.task)
             if final:
-                offsets.setdefault(Partition(run.record.topic, run.task.number), set()).add(run.offset)
+                ended[run.progress].add(run.offset)
             first_record.append(len(records))
             records += told
         if self._skips_due:
             self._skips_due = False
-            for task in self._consumer.all_tasks():
-                if task.moved:
-                    ending.setdefault(task, {})
-        if not ending:
+            touched.update(task for task in self._consumer.all_tasks() if task.moved)
+        if not touched:
             return None
-        checkpoints = {}
-        for task, offsets in ending.items():
+        checkpoints: dict[Partition, Mark] = {}
+        for task in sorted(touched, key=lambda task: task.number):
             task.moved = False
-            checkpoints.update(task.marks(offsets))
+            checkpoints.update(task.marks(ended))
         return Sealed(Commit(epoch, checkpoints, records), endings, first_record)
 
     def _next_endings(self) -> list[Ending]:

@@ -103,7 +103,8 @@ class JobConsumer:
         self._joined = False
         self._early: Epoch | None = None
         """An assignment that came before `join` returned."""
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._failed: asyncio.Future[None] = self._loop.create_future()
         self._membership: Membership
         self._committer: Committer
         self._execution: Execution
@@ -240,7 +241,7 @@ class JobConsumer:
         """Pump once, after all that happens in this turn of the event loop."""
         if not self._pump_planned:
             self._pump_planned = True
-            asyncio.get_running_loop().call_soon(self._pump_now)
+            self._loop.call_soon(self._pump_now)
 
     def _pump_now(self) -> None:
         try:

@@ -79,11 +79,13 @@ class Execution:
         self._suspects = suspects
         suspects.on_change(pump_soon)
         self._nothing_runs = asyncio.Event()
+        self._on_runs = job.trigger.entity in (RUN, DEAD_LETTER)
         self._context = contextvars.copy_context()
+        self._loop = asyncio.get_running_loop()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that sees none of the context variables of whoever happens to start it, which may be another run."""
-        return asyncio.create_task(work, context=self._context.copy())
+        return self._loop.create_task(work, context=self._context.copy())
 
     # ── from ready to running ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -94,7 +96,7 @@ class Execution:
             run = self.ready.popleft()
             if run.state is not LiveState.READY:
                 continue  # its task was dropped since
-            if not run.task.careful or self._suspects.is_going(run):
+            if not run.task.unproven or self._suspects.is_going(run):
                 self._start(run)
             elif self._suspects.may_start(run):
                 self._begin(run)
@@ -105,7 +107,7 @@ class Execution:
 
     def _begin(self, run: LiveRun) -> None:
         run.to(LiveState.RUNNING)
-        run.started_ms = self._now_ms()
+        run.started_ms = int(self._clock.time() * 1000)
         run.started_at = self._clock.monotonic()
         self.running += 1
 
@@ -126,7 +128,9 @@ class Execution:
             return False, None
         try:
             # Asked once: a run that is tried again has passed.
-            wanted = run.attempt > 0 or (self._may_follow(run, payload) and trigger.accepts(payload))
+            wanted = run.attempt > 0 or (
+                (not self._on_runs or self._may_follow(run, payload)) and trigger.accepts(payload)
+            )
         except Exception as error:  # noqa: BLE001 -- a filter is a user's code: what it raises fails its run
             what = f"{type(error).__qualname__}: {plain_text(error)}"
             failure = NonRetriableError(f"the trigger's filter raised {what}")
@@ -143,8 +147,6 @@ class Execution:
 
     def _may_follow(self, run: LiveRun, payload: Any) -> bool:
         """A job on what becomes of runs never runs on its own, and no chain of such jobs goes on for ever."""
-        if self._job.trigger.entity not in (RUN, DEAD_LETTER):
-            return True
         job_id = payload.get("jobId") if isinstance(payload, Mapping) else getattr(payload, "job_id", None)
         if job_id == self._job.id:
             return False
@@ -262,7 +264,7 @@ class Execution:
     def _let_others_start(self, run: LiveRun) -> None:
         """Only a run that has ended lets the next of its key start; and other suspects, where it had to be alone."""
         task = run.task
-        if task.named_run is run:
+        if task.owner.alone is not None and task.named_run is run:
             task.owner = replace(task.owner, alone=None)
         self._suspects.leave(run)
         task.leave_lane(run, self.ready)

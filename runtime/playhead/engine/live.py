@@ -21,7 +21,7 @@ from playhead.ids import run_id
 from playhead.records import StoredRecord
 
 if TYPE_CHECKING:
-    from playhead.engine.task import Task
+    from playhead.engine.task import Progress, Task
 
 
 class LiveState(IntEnum):
@@ -50,11 +50,12 @@ class LiveRun:
 
     __slots__ = (
         "_cause",
-        "_id",
         "attempt",
         "event",
+        "id",
         "logs",
         "offset",
+        "progress",
         "record",
         "refused",
         "sends",
@@ -65,10 +66,12 @@ class LiveRun:
         "work",
     )
 
-    def __init__(self, task: Task, record: StoredRecord, event: Event) -> None:
+    def __init__(self, task: Task, progress: Progress, record: StoredRecord, event: Event) -> None:
         self.task = task
+        self.progress = progress
         self.record = record
         self.event = event
+        self.id = run_id(task.job_id, event.id, task.number)
         self.offset = record.offset
         self.attempt = 0
         self.state = LiveState.QUEUED
@@ -78,7 +81,6 @@ class LiveRun:
         self.refused = False
         self.started_ms = 0
         self.started_at = 0.0
-        self._id = ""
         self._cause: Cause | None = None
 
     def to(self, state: LiveState) -> None:
@@ -86,12 +88,6 @@ class LiveRun:
         if state not in _NEXT[self.state]:
             raise AssertionError(f"run {self.id}: {self.state.name} -> {state.name}")
         self.state = state
-
-    @property
-    def id(self) -> str:
-        if not self._id:
-            self._id = run_id(self.task.job_id, self.event.id, self.task.number)
-        return self._id
 
     @property
     def cause(self) -> Cause:

@@ -10,7 +10,7 @@ as it is seen, from its headers alone; the others become runs, one key after the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from playhead.broker.contract import Mark
@@ -106,16 +106,14 @@ class Task:
         self.alive = True
         self.moved = False
         """Whether something has finished that no commit tells of yet."""
-        self._unproven = _suspects(job.concurrency, owner.crashes)
+        self.unproven = _suspects(job.concurrency, owner.crashes)
+        """How many runs start one by one, before the others may run at once."""
         self._name = name
+        self._keeps_order = job.order == "key"
         self._now_ms = now_ms
-        self._lanes: dict[bytes, deque[LiveRun]] = {}
+        self._lanes: dict[bytes, deque[LiveRun] | None] = {}
+        """Each key that is held, with the runs that wait for it, if any."""
         self._held_bytes = 0
-
-    @property
-    def careful(self) -> bool:
-        """Whether runs start one by one."""
-        return self._unproven > 0
 
     @property
     def named_run(self) -> LiveRun | None:
@@ -174,23 +172,26 @@ class Task:
             offset = record.offset
             if first is not None and offset >= first + WINDOW_OFFSETS:
                 break
+            size = len(record.value or b"")
             event = self._event_for_job(record)
             if event is None:
                 self.moved = True
             else:
-                remembered = bool(event.id and event.name and not event.minted)
+                remembered = not event.minted and bool(event.id and event.name)
                 if remembered and not progress.recent_known:
                     return False
                 if self._is_new(progress, event, remembered):
-                    run = LiveRun(self, record, event)
+                    run = LiveRun(self, progress, record, event)
                     live[offset] = run
                     if first is None:
                         first = offset
-                    self._held_bytes += len(record.value or b"")
+                    self._held_bytes += size
                     self._enter_lane(run, ready)
                 else:
                     self.moved = True
-            self._forget_buffered(progress)
+            buffer.popleft()
+            progress.buffered_bytes -= size
+            progress.position = offset + 1
         return True
 
     def _event_for_job(self, record: StoredRecord) -> Event | None:
@@ -208,11 +209,6 @@ class Task:
         repeated = remembered and not progress.recent.add(event.id, min(record.timestamp, self._now_ms()))
         return not progress.finished_before(record.offset) and not repeated
 
-    def _forget_buffered(self, progress: Progress) -> None:
-        record = progress.buffer.popleft()
-        progress.buffered_bytes -= len(record.value or b"")
-        progress.position = record.offset + 1
-
     def wants_pause(self, progress: Progress) -> bool | None:
         """Whether fetching should pause (True), go on (False), or stay as it is (None)."""
         if len(progress.buffer) > BUFFER_HIGH_RECORDS or progress.buffered_bytes > HELD_BYTES_LIMIT:
@@ -226,19 +222,22 @@ class Task:
     def _enter_lane(self, run: LiveRun, ready: deque[LiveRun]) -> None:
         """A key is held from its run's start until it ends; what comes behind it waits."""
         key = run.record.key
-        if key is not None and self.job.order == "key":
-            lane = self._lanes.get(key)
-            if lane is not None:
+        if key is not None and self._keeps_order:
+            lanes = self._lanes
+            if key in lanes:
+                lane = lanes[key]
+                if lane is None:
+                    lane = lanes[key] = deque()
                 lane.append(run)
                 return
-            self._lanes[key] = deque()
+            lanes[key] = None
         run.to(LiveState.READY)
         ready.append(run)
 
     def leave_lane(self, run: LiveRun, ready: deque[LiveRun]) -> None:
         """The run has ended: the next of its key may start."""
         key = run.record.key
-        if key is None or self.job.order != "key":
+        if key is None or not self._keeps_order:
             return
         lane = self._lanes[key]
         if lane:
@@ -250,25 +249,24 @@ class Task:
 
     # ── committing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def marks(self, ending: dict[Partition, set[int]]) -> dict[Partition, Mark]:
+    def marks(self, ending: Mapping[Progress, set[int]]) -> dict[Partition, Mark]:
         """The checkpoints of all of the task's partitions, as they will be when the runs at `ending` are committed."""
         none: frozenset[int] = frozenset()
         return {
-            partition: progress.mark(self.owner, ending.get(partition, none))
+            partition: progress.mark(self.owner, ending.get(progress, none))
             for partition, progress in self.progress.items()
         }
 
     def forget(self, run: LiveRun, *, committed: bool) -> None:
         """The run's end is in the log, or (not `committed`) it never was one: its offset is finished."""
         self.moved = self.moved or not committed
-        progress = self.progress[Partition(run.record.topic, self.number)]
-        del progress.live[run.offset]
+        del run.progress.live[run.offset]
         self._held_bytes -= len(run.record.value or b"")
-        if self._unproven:
-            self._unproven -= 1
+        if self.unproven:
+            self.unproven -= 1
         if self.owner.crashes and all(p.lowest_unfinished >= p.suspects_end for p in self.progress.values()):
             # All that was going on at the last crash has ended well. Not sooner: what ends beside it proves nothing.
-            self._unproven = 0
+            self.unproven = 0
             self.owner = replace(self.owner, crashes=0)
             self.moved = True
 

@@ -58,7 +58,7 @@ class Narrator:
         """
         told = self._told(run, duration_ms)
         told["output"] = output
-        told["sent"] = [event.id for event, _, _ in run.sends]
+        told["sent"] = [event.id for event, _, _ in run.sends] if run.sends else ()
         try:
             value = orjson.dumps(told, default=_plain, option=orjson.OPT_NON_STR_KEYS)
         except TypeError as error:
@@ -121,7 +121,7 @@ class Narrator:
             "jobId": self.job.id,
             "jobVersion": self.job.version,
             "eventId": event.id,
-            "eventName": event.name,
+            "eventName": self.job.trigger.name,
             "task": run.task.number,
             "attempt": run.attempt,
             "lease": run.task.owner.lease,
@@ -136,9 +136,8 @@ class Narrator:
         return Record(topic.name, partition, run.id.encode(), value, self._headers(run, name, now_ms), now_ms)
 
     def _headers(self, run: LiveRun, name: bytes, now_ms: int) -> Headers:
-        event = run.event
-        event_id = event.header(CE_ID) or b""
-        depth = b"%d" % (event.depth + 1) if event.header(DEPTH) else b"1"
+        cause = run.event.headers
+        event_id = cause.get(CE_ID) or b""
         return [
             (CE_TYPE, name),
             (CE_ID, new_event_id().encode()),
@@ -148,8 +147,8 @@ class Narrator:
             JSON_HEADER,
             MINTED_HEADER,
             (CAUSATION, event_id),
-            (CORRELATION, event.header(CORRELATION) or event_id),
-            (DEPTH, depth),
+            (CORRELATION, cause.get(CORRELATION) or event_id),
+            (DEPTH, b"%d" % (run.event.depth + 1) if DEPTH in cause else b"1"),
         ]
 
 
