@@ -90,7 +90,7 @@ async def latencies(bootstrap: str) -> list[Row]:
         await measures.send_at_rate(b.client, seconds, 200)
         stop.set()
         await reading
-        theirs = theirs[100:]
+        theirs = theirs[200 * measures.WARM_UP_SECONDS :]
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         mine, other = percentile(ours, share), percentile(theirs, share)
         what = f"event sent to job start at 200/s, {name}"
@@ -191,7 +191,7 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     gc.collect()
     gc.freeze()
-    gc.set_threshold(200_000, 20, 100)  # as a worker's process has it
+    gc.set_threshold(100_000, 10, 100)  # as a worker's process has it
     with tempfile.TemporaryDirectory() as folder:
         kafka = LocalKafka(Path(folder), find_java(), install(default_home(CHECKOUT / ".playhead")), port=0)
         kafka.start()

@@ -51,7 +51,7 @@ def _collect_garbage_seldom() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
+    gc.set_threshold(100_000, 10, 100)
 
 
 async def _host(
