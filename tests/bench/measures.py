@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from playhead import IO, Client, Settings, event_trigger
 from playhead.broker.kafka import KafkaBroker
 from playhead.engine import Worker
-from playhead.engine.committer import Committer, Ending
 from playhead.engine.consumer import JobConsumer
 from playhead.errors import PlayheadError
+from playhead.group.committer import Committer
+from playhead.group.work import Ending
 from playhead.job import Job
 from playhead.topics import entity_topic, system_topics
 from tests.bench.catalog import LinkMade, ThingMade
@@ -167,12 +168,12 @@ async def waits_for_commit(b: Bench, seconds: float, rate: int) -> list[float]:
     add, committed = Committer.add, JobConsumer.committed
 
     def noting_add(self: Committer, ending: Ending) -> None:
-        ended[id(ending.run)] = time.perf_counter()
+        ended[id(ending.subject)] = time.perf_counter()
         add(self, ending)
 
     def noting_committed(self: JobConsumer, endings: Sequence[Ending]) -> None:
         now = time.perf_counter()
-        took.extend((now - ended.pop(id(ending.run))) * 1000 for ending in endings)
+        took.extend((now - ended.pop(id(ending.subject))) * 1000 for ending in endings)
         committed(self, endings)
 
     @b.client.job(id="slow", name="Slow", version="1", trigger=event_trigger(ThingMade), concurrency=1000)

@@ -135,7 +135,7 @@ class TestReadingBack:
         scene.broker.offsets_at = fail_at_first  # type: ignore[method-assign]
         await scene.put(b'{"n": 1}', foreign("x"))
         if between == "takeover":
-            scene.consumer(worker).unknown("for this test")
+            scene.consumer(worker).member.unknown("for this test")
         await scene.clock.advance(5)
         assert scene.ends() == [(1, "succeeded")]
 

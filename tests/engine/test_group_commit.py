@@ -6,7 +6,7 @@ from typing import Any
 
 from playhead import IO, event_trigger
 from playhead.broker.contract import Commit
-from playhead.engine.committer import MAX_RUNS_PER_COMMIT
+from playhead.group.committer import MAX_ENDINGS_PER_COMMIT
 from tests.engine.scene import Scene
 
 
@@ -64,7 +64,7 @@ class TestGathering:
         await scene.send(*range(2_500))
         await scene.clock.advance(30)
         assert len(scene.ends()) == 2_500
-        assert max(len(commit.records) for commit in commits) <= MAX_RUNS_PER_COMMIT
+        assert max(len(commit.records) for commit in commits) <= MAX_ENDINGS_PER_COMMIT
         assert len(commits) <= 5
 
 

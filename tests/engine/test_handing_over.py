@@ -11,7 +11,7 @@ import pytest
 from playhead import IO
 from playhead.broker.contract import Epoch
 from playhead.clock import within
-from playhead.engine.checkpoint import Owner, decode
+from playhead.group.checkpoint import Owner, decode
 from tests.engine.scene import Scene
 
 
@@ -152,10 +152,10 @@ class TestRebalance:
         consumer, membership = scene.consumer(worker), worker.memberships[0]
 
         class Impatient:
-            assigned = consumer.assigned
+            assigned = consumer.member.assigned
 
             async def revoked(self, epoch: Epoch) -> None:
-                await within(scene.clock, 1.0, consumer.revoked(epoch))
+                await within(scene.clock, 1.0, consumer.member.revoked(epoch))
 
         membership._ownership = Impatient()
         scene.broker.commit_latency_seconds = 0.7  # the one in flight ends in time, the last one does not

@@ -440,7 +440,7 @@ class TestDuplicates:
         job(client, "note", note)
         async with JobHarness(client) as jobs:
             await put(jobs, b"{}", FOREIGN)
-            jobs.broker.expel(jobs.worker.consumers[0]._membership)  # type: ignore[arg-type]
+            jobs.broker.expel(jobs.worker.consumers[0].member.membership)  # type: ignore[arg-type]
             await jobs.advance(15)
             assert jobs.worker.ready
             await put(jobs, b"{}", FOREIGN)

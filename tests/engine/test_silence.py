@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from playhead import IO
-from playhead.engine.consumer import Phase
+from playhead.group.member import Phase
 from tests.engine.scene import Scene
 
 
@@ -54,13 +54,13 @@ class TestSilence:
         kept = set(going.now)
         assert len(kept) == 10
         consumer = scene.consumer(worker)
-        take_over = consumer._begin_takeover
+        take_over = consumer.member._begin_takeover
 
         def then_away(epoch: Any) -> None:
             take_over(epoch)
             scene.broker.faults.unavailable = True
 
-        consumer._begin_takeover = then_away  # type: ignore[method-assign]
+        consumer.member._begin_takeover = then_away  # type: ignore[method-assign]
         other.kill()
         scene.broker.expel(other.memberships[0])
         going.now -= {n for n in going.now if n not in _running(scene, worker)}
@@ -69,7 +69,7 @@ class TestSilence:
         assert going.now
         await scene.clock.advance(8)
         assert going.now == set()
-        consumer._begin_takeover = take_over  # type: ignore[method-assign]
+        consumer.member._begin_takeover = take_over  # type: ignore[method-assign]
         scene.broker.faults.unavailable = False
         await scene.clock.advance(100)
         assert scene.ends() == [(n, "succeeded") for n in range(10)]

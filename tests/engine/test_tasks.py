@@ -15,10 +15,10 @@ from playhead import IO, Client, Settings, event_trigger
 from playhead.broker.contract import METADATA_LIMIT_BYTES, Commit, Mark, Outcome, Partition
 from playhead.broker.memory import MemoryBroker
 from playhead.engine import Worker
-from playhead.engine.checkpoint import WINDOW_OFFSETS, Alone, Owner, decode, encode, next_offset
-from playhead.engine.consumer import Phase
 from playhead.errors import CheckpointLost, Fatal, PlayheadError
 from playhead.events import Event, outgoing
+from playhead.group.checkpoint import WINDOW_OFFSETS, Alone, Owner, decode, encode, next_offset
+from playhead.group.member import Phase
 from playhead.testing import VirtualClock
 from playhead.topics import DEAD_LETTER, RUN, entity_topic, system_topics
 
@@ -130,7 +130,7 @@ class TestRanges:
         await place.send(50)
         assert len(place.told("run.succeeded")) == 49
         assert (await place.marks())[0].offset == 0
-        place.broker.expel(first.consumers[0]._membership)  # type: ignore[arg-type]
+        place.broker.expel(first.consumers[0].member.membership)  # type: ignore[arg-type]
         await place.clock.advance(5)
         assert started.count(0) == 2
         assert [started.count(n) for n in range(1, 50)] == [1] * 49
@@ -356,7 +356,7 @@ class TestSilence:
         """A real broker that is away gets nothing of it before it is back: until then the checkpoint looks stable."""
         await place.open(partitions=1)
         worker = await place.work(nothing)
-        membership = worker.consumers[0]._membership
+        membership = worker.consumers[0].member.membership
         commit = membership.commit
 
         async def late(value: Commit) -> Outcome:

@@ -11,7 +11,7 @@ from playhead.broker.memory import MemoryBroker
 from playhead.clock import Clock
 from playhead.config import Settings
 from playhead.engine import Worker
-from playhead.engine.consumer import Phase
+from playhead.group.member import Phase
 from playhead.io import IO
 from playhead.job import Job
 
@@ -66,7 +66,12 @@ class Process:
     def _cancel_all(self) -> None:
         mine: set[int] = {id(self.worker)}
         for consumer in self.worker.consumers:
-            parts = (consumer, getattr(consumer, "_committer", None), getattr(consumer, "_execution", None))
+            parts = (
+                consumer,
+                consumer.member,
+                getattr(consumer.member, "committer", None),
+                getattr(consumer, "_execution", None),
+            )
             mine |= {id(part) for part in parts if part is not None}
         for task in asyncio.all_tasks():
             frame = getattr(task.get_coro(), "cr_frame", None)
@@ -76,7 +81,7 @@ class Process:
     def is_between_generations(self, job_id: str) -> bool:
         """Whether the group of this job is moving on, and nothing can be committed."""
         (consumer,) = [consumer for consumer in self.worker.consumers if consumer.job.id == job_id]
-        return consumer.phase is Phase.FROZEN or consumer._committer.epoch is None
+        return consumer.phase is Phase.FROZEN or consumer.member.committer.epoch is None
 
     def stop(self) -> None:
         """Ask it to end gracefully."""

@@ -188,8 +188,8 @@ async def _reset(settings: Settings, found: FoundJob, moment: Moment) -> dict[Pa
 
 def _metadata(before: Mark | None, offset: int) -> str:
     """The owner of the old checkpoint, so that leases go on growing and a dead owner's writer is freed."""
-    from playhead.engine.checkpoint import decode, encode
     from playhead.errors import CheckpointLost
+    from playhead.group.checkpoint import decode, encode
 
     if before is None:
         return ""

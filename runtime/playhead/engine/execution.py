@@ -21,14 +21,15 @@ from typing import Any
 from playhead.broker.contract import Committed
 from playhead.clock import Clock, within
 from playhead.engine.attempt import Performer
-from playhead.engine.checkpoint import Alone
-from playhead.engine.committer import Committer, Ending
 from playhead.engine.live import LiveRun, LiveState
 from playhead.engine.suspects import Suspects
 from playhead.engine.task import Task
 from playhead.engine.telling import Narrator, UnfitOutput
 from playhead.errors import Fatal, Poison
 from playhead.events import MAX_CAUSATION_DEPTH
+from playhead.group.checkpoint import Alone
+from playhead.group.committer import Committer
+from playhead.group.work import Ending
 from playhead.io import Logger
 from playhead.job import Job
 from playhead.records import Record

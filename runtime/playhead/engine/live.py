@@ -97,6 +97,10 @@ class LiveRun:
             self._cause = Cause(event.id, event.correlation_id, event.depth + 1, self.id, event.traceparent)
         return self._cause
 
+    @property
+    def dropped(self) -> bool:
+        return self.state is LiveState.DROPPED
+
     def drop(self) -> None:
         """The task is gone: stop the function, and forget the run."""
         self.to(LiveState.DROPPED)

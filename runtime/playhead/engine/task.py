@@ -10,14 +10,14 @@ as it is seen, from its headers alone; the others become runs, one key after the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from playhead.broker.contract import Mark
-from playhead.engine.checkpoint import WINDOW_OFFSETS, Owner, encode, next_offset
 from playhead.engine.dedupe import RecentIds
 from playhead.engine.live import LiveRun, LiveState
 from playhead.events import Event
+from playhead.group.checkpoint import WINDOW_OFFSETS, Owner, encode, next_offset
 from playhead.job import Job
 from playhead.records import Partition, StoredRecord
 from playhead.serde import CE_TYPE
@@ -130,6 +130,14 @@ class Task:
         if alone is None or self._held_bytes > HELD_BYTES_LIMIT:
             return False
         return any(p.position <= alone.offset < p.suspects_end for p in self.progress.values())
+
+    @property
+    def partitions(self) -> Collection[Partition]:
+        return self.progress.keys()
+
+    def resumed(self) -> None:
+        for progress in self.progress.values():
+            progress.paused = False
 
     @property
     def live_runs(self) -> Iterable[LiveRun]:

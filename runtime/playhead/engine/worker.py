@@ -13,11 +13,12 @@ import structlog
 from playhead.broker.contract import Broker
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.config import Settings
-from playhead.engine.consumer import JobConsumer, Phase
+from playhead.engine.consumer import JobConsumer
 from playhead.engine.live import LiveRun
 from playhead.engine.suspects import Suspects
 from playhead.engine.watchdog import Watchdog
 from playhead.errors import NoJobs
+from playhead.group.member import Phase
 from playhead.job import Job
 
 MAX_JOBS = 50

@@ -1,21 +1,21 @@
 """Group commit: while one commit is in flight, what ends gathers for the next.
 
-    ended ──▶ gathered ──▶ seal ──▶ commit ──▶ Committed   forget the runs
+    ended ──▶ gathered ──▶ seal ──▶ commit ──▶ Committed   forget what has ended
                  ▲                     ├─────▶ Refused     commit the suspects alone; the one that is refused fails
                  │                     ├─────▶ Fenced      the tasks are another's: drop them
                  └── the others ───────┤
                                        └─────▶ Unknown     take the tasks over again: only the log can tell
 
-A lone run waits for nothing, and a flood is written in batches as large as the time of one commit makes them. The next
-commit is sealed only after the outcome of the last is known.
+A lone ending waits for nothing, and a flood is written in batches as large as the time of one commit makes them. The
+next commit is sealed only after the outcome of the last is known.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from playhead.broker.contract import (
     Commit,
@@ -29,23 +29,14 @@ from playhead.broker.contract import (
     Unknown,
 )
 from playhead.clock import Clock, within
-from playhead.engine.live import LiveRun, LiveState
-from playhead.engine.task import Progress, Task
+from playhead.group.work import Ending, OwnedTask, Subject, Work
 from playhead.records import Partition, Record
 
-MAX_RUNS_PER_COMMIT = 1_000
+MAX_ENDINGS_PER_COMMIT = 1_000
 MAX_COMMIT_BYTES = 4 * 1024 * 1024
 _LAST_COMMITS_MAX = 3
 SKIPS_DUE_SECONDS = 1.0
 """How long a checkpoint that moved by skipping alone may wait for its commit."""
-
-
-class Ending(NamedTuple):
-    """What is to be committed of a run: its records, and whether they are its last."""
-
-    run: LiveRun
-    records: Sequence[Record]
-    final: bool
 
 
 class Sealed(NamedTuple):
@@ -57,28 +48,37 @@ class Sealed(NamedTuple):
     """For each ending the index of its first record in the commit."""
 
 
-class Consumer(Protocol):
-    """What the committer tells the consumer whose tasks it commits."""
+class Owning(Protocol):
+    """Whose tasks are committed."""
 
-    def committed(self, endings: Sequence[Ending]) -> None: ...
-    def refused(self, run: LiveRun, reason: str) -> None: ...
+    @property
+    def tasks(self) -> Mapping[int, OwnedTask]: ...
     def fenced(self, reason: str) -> None: ...
     def unknown(self, reason: str) -> None: ...
-    def all_tasks(self) -> Iterable[Task]: ...
 
 
 class Committer:
-    """The one way in which a job commits. It commits for `epoch`, and does nothing while that is None."""
+    """The one way in which a member commits. It commits for `epoch`, and does nothing while that is None."""
 
-    def __init__(self, membership: Membership, consumer: Consumer, clock: Clock) -> None:
+    def __init__(
+        self,
+        membership: Membership,
+        member: Owning,
+        work: Work,
+        clock: Clock,
+        *,
+        max_endings: int = MAX_ENDINGS_PER_COMMIT,
+    ) -> None:
         self.epoch: Epoch | None = None
         self._membership = membership
-        self._consumer = consumer
+        self._member = member
+        self._work = work
         self._clock = clock
+        self._max_endings = max_endings
         self._gathered: deque[Ending] = deque()
         self._suspects: deque[Ending] = deque()
         self._in_flight = asyncio.Lock()
-        self._work = asyncio.Event()
+        self._due = asyncio.Event()
         self._thawed = asyncio.Event()
         self._skips_due = False
         self._skips_timer: asyncio.Task[None] | None = None
@@ -86,7 +86,7 @@ class Committer:
     def add(self, ending: Ending) -> None:
         """Commit this, soon."""
         self._gathered.append(ending)
-        self._work.set()
+        self._due.set()
 
     def skipped(self) -> None:
         """A checkpoint has moved by skipping: commit it within a second, with others if any."""
@@ -97,7 +97,7 @@ class Committer:
         await self._clock.sleep(SKIPS_DUE_SECONDS)
         self._skips_timer = None
         self._skips_due = True
-        self._work.set()
+        self._due.set()
 
     # ── the loop ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,8 +105,8 @@ class Committer:
         """Commit what gathers, until cancelled."""
         try:
             while True:
-                await self._work.wait()
-                self._work.clear()
+                await self._due.wait()
+                self._due.clear()
                 while await self.commit_gathered():
                     pass
         finally:
@@ -128,7 +128,7 @@ class Committer:
         async with self._in_flight:
             return await self._membership.commit(commit)
 
-    async def commit_tasks(self, tasks: Sequence[Task]) -> Outcome:
+    async def commit_tasks(self, tasks: Sequence[OwnedTask]) -> Outcome:
         """Commit the checkpoints of these tasks as they are now, and nothing else. Its failure is settled as any."""
         async with self._in_flight:
             if self.epoch is None:
@@ -166,7 +166,7 @@ class Committer:
         """Go on, for this epoch."""
         self.epoch = epoch
         self._thawed.set()
-        self._work.set()
+        self._due.set()
 
     async def thawed(self, seconds: float) -> bool:
         """Wait until it may commit, at most for `seconds`."""
@@ -176,10 +176,10 @@ class Committer:
         """Commit the checkpoint of every task that has moved with what has gathered, without waiting."""
         self._skips_due = True
 
-    def withdraw(self, run: LiveRun) -> None:
-        """Forget what else this run was about to tell."""
-        self._gathered = deque(ending for ending in self._gathered if ending.run is not run)
-        self._suspects = deque(ending for ending in self._suspects if ending.run is not run)
+    def withdraw(self, subject: Subject) -> None:
+        """Forget what else this run, or timer, was about to tell."""
+        self._gathered = deque(ending for ending in self._gathered if ending.subject is not subject)
+        self._suspects = deque(ending for ending in self._suspects if ending.subject is not subject)
 
     def forget(self) -> None:
         """Drop what has gathered: its tasks are restored from the log, or another's."""
@@ -193,19 +193,19 @@ class Committer:
         if epoch is None:
             return None
         endings = self._next_endings()
-        touched: set[Task] = set()
-        ended: defaultdict[Progress, set[int]] = defaultdict(set)
+        touched: set[OwnedTask] = set()
+        ended: defaultdict[Any, set[int]] = defaultdict(set)
         records: list[Record] = []
         first_record: list[int] = []
-        for run, told, final in endings:
-            touched.add(run.task)
+        for subject, told, final in endings:
+            touched.add(subject.task)
             if final:
-                ended[run.progress].add(run.offset)
+                ended[subject.progress].add(subject.offset)
             first_record.append(len(records))
             records += told
         if self._skips_due:
             self._skips_due = False
-            touched.update(task for task in self._consumer.all_tasks() if task.moved)
+            touched.update(task for task in self._member.tasks.values() if task.moved)
         if not touched:
             return None
         checkpoints: dict[Partition, Mark] = {}
@@ -218,14 +218,14 @@ class Committer:
         """As many as one commit takes; a suspect goes alone. What belongs to a dropped task is forgotten."""
         while self._suspects:
             suspect = self._suspects.popleft()
-            if suspect.run.state is not LiveState.DROPPED:
+            if not suspect.subject.dropped:
                 return [suspect]
         taken: list[Ending] = []
         size_bytes = 0
         gathered = self._gathered
-        while gathered and len(taken) < MAX_RUNS_PER_COMMIT and size_bytes < MAX_COMMIT_BYTES:
+        while gathered and len(taken) < self._max_endings and size_bytes < MAX_COMMIT_BYTES:
             ending = gathered.popleft()
-            if ending.run.state is LiveState.DROPPED:
+            if ending.subject.dropped:
                 continue
             taken.append(ending)
             for record in ending.records:
@@ -235,28 +235,28 @@ class Committer:
     def _settle(self, sealed: Sealed, outcome: Outcome) -> None:
         match outcome:
             case Committed():
-                self._consumer.committed(sealed.endings)
+                self._work.committed(sealed.endings)
             case Refused(suspects, reason):
                 self._isolate(sealed, suspects, reason)
             case Fenced(reason):
-                self._consumer.fenced(reason)
+                self._member.fenced(reason)
             case Unknown(reason):
-                self._consumer.unknown(reason)
+                self._member.unknown(reason)
 
     def _isolate(self, sealed: Sealed, suspects: Sequence[int], reason: str) -> None:
         """Whose record is refused fails alone; the others go again without it."""
-        for task in self._consumer.all_tasks():
+        for task in self._member.tasks.values():
             task.moved = True
-        runs = {sealed.endings[self._ending_of(sealed, index)].run for index in suspects}
+        subjects = {sealed.endings[self._ending_of(sealed, index)].subject for index in suspects}
         # All that a run tells goes the same way, so that its order stays.
-        named = {i for i, ending in enumerate(sealed.endings) if ending.run in runs}
+        named = {i for i, ending in enumerate(sealed.endings) if ending.subject in subjects}
         others = [ending for i, ending in enumerate(sealed.endings) if i not in named]
         self._gathered.extendleft(reversed(others))
-        if len(runs) == 1:
-            self._consumer.refused(runs.pop(), reason)
+        if len(subjects) == 1:
+            self._work.refused(subjects.pop(), reason)
         else:
             self._suspects.extend(sealed.endings[i] for i in sorted(named))
-        self._work.set()
+        self._due.set()
 
     @staticmethod
     def _ending_of(sealed: Sealed, record_index: int) -> int:

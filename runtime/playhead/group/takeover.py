@@ -28,10 +28,10 @@ from playhead.broker.contract import (
     Unknown,
 )
 from playhead.clock import Clock
-from playhead.engine.checkpoint import WINDOW_OFFSETS, Owner, decode, encode
 from playhead.errors import CheckpointLost, Fatal
-from playhead.io import Logger
-from playhead.job import Job
+from playhead.group.checkpoint import WINDOW_OFFSETS, Owner, decode, encode
+from playhead.group.work import Taken
+from playhead.job import Start
 from playhead.records import Partition, Record, StoredRecord
 from playhead.serde import from_json, to_json
 from playhead.topics import JOBS
@@ -42,26 +42,20 @@ _AT_0 = Mark(0)
 """The first checkpoint of a partition that was added after the group was founded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A task that is this worker's now: for each partition the next offset and the ranges finished beyond it."""
-
-    number: int
-    owner: Owner
-    partitions: Mapping[Partition, tuple[int, Sequence[range]]]
-    ends: Mapping[Partition, int]
-    """For each partition the end of what an owner before this one may have had going."""
-
-
 class EpochOver(Exception):
     """The group moved on during the takeover; a new assignment follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """Takes over tasks of one job in one epoch. `commit` is the job's one way to commit."""
+    """Takes over tasks of one group in one epoch. `commit` is the member's one way to commit.
 
-    job: Job
+    `name` says whose group it is ("job 'send-mail'"), `remedy` what a person does whose checkpoint is lost.
+    """
+
+    name: str
+    start: Start
+    remedy: str
     group: str
     topics: Sequence[str]
     prefix: str
@@ -69,7 +63,7 @@ class Takeover:
     membership: Membership
     commit: Callable[[Commit], Awaitable[Outcome]]
     clock: Clock
-    logger: Logger
+    logger: Any
 
     async def take(self, epoch: Epoch, numbers: frozenset[int]) -> list[Taken]:
         """Take over these tasks of the epoch.
@@ -110,7 +104,7 @@ class Takeover:
                 raise EpochOver(reason)
             case Refused(_, reason):
                 raise Fatal(
-                    f"the broker refuses what tells where job {self.job.id!r} begins: {reason}.",
+                    f"the broker refuses what tells where {self.name} begins: {reason}.",
                     remedy=f"Check the settings and ACLs of topic {self.prefix + JOBS!r}: playhead topics check",
                 )
             case Unknown(reason):
@@ -154,9 +148,9 @@ class Takeover:
         expired = [partition for partition, mark in marks.items() if mark is None]
         if expired:
             raise CheckpointLost(
-                f"job {self.job.id!r} has run before, but its committed offsets of {expired[0].topic} "
+                f"{self.name} has run before, but its committed offsets of {expired[0].topic} "
                 f"{sorted(p.partition for p in expired)} are gone: they expired while no worker ran.",
-                remedy=f"Say where to go on: playhead jobs reset {self.job.id} --to earliest (or now, or a time).",
+                remedy=self.remedy,
             )
         return marks
 
@@ -180,7 +174,7 @@ class Takeover:
         Whatever the outcome, what counts is what the log says: the next round reads it.
         """
         partitions = [Partition(topic, number) for number in range(count)]
-        start = self.job.start
+        start = self.start
         if start == "now":
             offsets = {p: end for p, (_, end) in (await self.broker.bounds(partitions, committed=False)).items()}
         elif start == "earliest":
@@ -194,7 +188,6 @@ class Takeover:
 
     def _founding_record(self, topic: str, count: int, offsets: Mapping[Partition, int]) -> Record:
         told = {
-            "jobId": self.job.id,
             "group": self.group,
             "topic": topic,
             "partitions": count,
@@ -204,7 +197,7 @@ class Takeover:
         return Record(self.prefix + JOBS, 0, f"{self.group}/{topic}".encode(), to_json(told), [], now_ms)
 
     def _added_record(self, partition: Partition) -> Record:
-        told = {"jobId": self.job.id, "group": self.group, "topic": partition.topic, "partition": partition.partition}
+        told = {"group": self.group, "topic": partition.topic, "partition": partition.partition}
         key = f"{self.group}/{partition.topic}/{partition.partition}".encode()
         return Record(self.prefix + JOBS, 0, key, to_json(told), [], int(self.clock.time() * 1000))
 
@@ -261,9 +254,9 @@ class Takeover:
                 else "the topic was deleted and made again, or lost data"
             )
             raise CheckpointLost(
-                f"job {self.job.id!r} stands at offset {offset} of {partition.topic} {partition.partition}, "
+                f"{self.name} stands at offset {offset} of {partition.topic} {partition.partition}, "
                 f"and the log goes from {start} to {end}: {why}.",
-                remedy=f"Say where to go on: playhead jobs reset {self.job.id} --to earliest (or now, or a time).",
+                remedy=self.remedy,
             )
         return {partition: end for partition, (_, end) in bounds.items()}
 
