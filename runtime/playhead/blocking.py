@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
 from playhead.broker.contract import Broker
 from playhead.client import Client
 from playhead.config import Settings
+from playhead.delay import Delay
 from playhead.errors import PlayheadError
 from playhead.events import OutgoingEvent, TypedEvent
 from playhead.sending import SentEvent
@@ -53,15 +55,27 @@ class BlockingClient:
         *,
         id: str | None = None,
         key: str | None = None,
+        delay: Delay | None = None,
+        at: datetime | str | None = None,
     ) -> SentEvent:
         """Send one event and wait until it is in the log. As `Client.send_event`."""
-        return self._call(self._client.send_event(event, payload, id=id, key=key))
+        return self._call(self._client.send_event(event, payload, id=id, key=key, delay=delay, at=at))
 
     def send_events(
         self, events: Iterable[TypedEvent | OutgoingEvent | tuple[str, Mapping[str, Any]]]
     ) -> list[SentEvent | PlayheadError]:
         """Send many events at once; a result per event. As `Client.send_events`."""
         return self._call(self._client.send_events(events))
+
+    def cancel_event(self, timer_id: str) -> bool:
+        """Cancel a timer: True where it never fires. As `Client.cancel_event`."""
+        return self._call(self._client.cancel_event(timer_id))
+
+    def reschedule_event(
+        self, timer_id: str, *, delay: Delay | None = None, at: datetime | str | None = None
+    ) -> tuple[str, datetime]:
+        """Move a timer. As `Client.reschedule_event`."""
+        return self._call(self._client.reschedule_event(timer_id, delay=delay, at=at))
 
     def close(self) -> None:
         """Wait for what is being sent, close the connections, end the thread."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,11 +24,16 @@ from weakref import WeakKeyDictionary
 from playhead.broker.contract import Appended, Broker
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.config import Settings
-from playhead.errors import BrokerUnavailable, InvalidInput, InvalidJob, PlayheadError
+from playhead.delay import Delay, when
+from playhead.errors import BrokerUnavailable, InvalidDelay, InvalidInput, InvalidJob, PlayheadError, TooLate
 from playhead.events import OutgoingEvent, TypedEvent, outgoing
+from playhead.ids import new_event_id
 from playhead.job import EventTrigger, Job, Start
 from playhead.retry import RetryPolicy
-from playhead.sending import SentEvent, current_run_sends, fitting_topic
+from playhead.sending import SentEvent, current_run_sends, fitting_topic, record_of, sent
+from playhead.timer import CANCELED, RESCHEDULED, Request, new_request
+from playhead.timers.asking import ask
+from playhead.topics import DELAY
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -134,27 +139,36 @@ class Client:
         *,
         id: str | None = None,
         key: str | None = None,
+        delay: Delay | None = None,
+        at: datetime | str | None = None,
     ) -> SentEvent:
-        """Send one event.
+        """Send one event, now or later.
 
         Args:
             event: a name, with `payload`; or a typed event, which has its own.
             id: an idempotency key, kept as the event's id: sending it twice starts one run per job (within the job's
                 `dedupe_window`, an hour by default).
             key: events with the same key stay in order, and are worked on one after the other.
+            delay: a timedelta, or numbers by unit: `{"hours": 24}`.
+            at: an aware datetime, or ISO 8601 text with its zone. Not together with `delay`.
+
+        Returns:
+            Where it is. With `delay` or `at` it is a timer: its id is what `cancel_event` takes, `due_at` is when it is
+            sent: never earlier on the scheduler's clock. A delay of 0 and a moment that has passed are due at once.
 
         Raises:
-            InvalidEventName, InvalidPayload, EventTooLarge, UnknownTopic, NotAuthorized: nothing was written.
+            InvalidEventName, InvalidPayload, InvalidDelay, EventTooLarge, UnknownTopic, NotAuthorized: nothing was
+                written.
             BrokerUnavailable: no answer within `send_timeout_seconds`; it may have been written.
         """
-        out = outgoing(event, payload, id=id, key=key)
+        out = outgoing(event, payload, id=id, key=key, delay=delay, at=at)
         run_sends = current_run_sends.get()
         if run_sends is not None:
             return await run_sends.send(out)
-        (sent,) = await self.send_all([out])
-        if isinstance(sent, Exception):
-            raise sent
-        return sent
+        (result,) = await self.send_all([out])
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def send_events(
         self, events: Iterable[TypedEvent | OutgoingEvent | tuple[str, Mapping[str, Any]]]
@@ -185,6 +199,7 @@ class Client:
                 results.append(away)
                 continue
             try:
+                event = event.sent_at(now_ms)
                 broker = await self._connected()
                 topic = await fitting_topic(broker, self.settings.topic_prefix, event)
             except BrokerUnavailable as error:
@@ -193,14 +208,51 @@ class Client:
             except PlayheadError as error:
                 results.append(error)
                 continue
-            record = event.to_record(topic.name, topic.partitions, self.source, now_ms)
+            record = record_of(event, topic.name, topic.partitions, self.source, now_ms)
             places.append(len(results))
             records.append(record)
-            results.append(SentEvent(event.id, event.name, record.topic, record.partition, None))
+            results.append(sent(event, record.topic, record.partition))
         if records:
             for place, appended in zip(places, await (await self._connected()).append(records), strict=True):
                 results[place] = _result(results[place], appended)
         return results
+
+    # ── timers ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def cancel_event(self, timer_id: str) -> bool:
+        """Cancel a timer: True where it never fires, False where it has fired (or was canceled before, or never was).
+
+        The scheduler decides, so exactly one of the two wins. It does so at once, also inside a run.
+
+        Raises:
+            SchedulerSilent: no scheduler answered within `send_timeout_seconds`; the request stays in the log.
+            UnknownTopic, NotAuthorized, BrokerUnavailable.
+        """
+        return await self._ask_scheduler(new_request(timer_id)) == CANCELED
+
+    async def reschedule_event(
+        self, timer_id: str, *, delay: Delay | None = None, at: datetime | str | None = None
+    ) -> tuple[str, datetime]:
+        """Move a timer to another moment: its new id, and when it is due. The old one never fires.
+
+        Raises:
+            TooLate: it has fired, or was canceled before; nothing was changed.
+            InvalidDelay: neither or both are given, or one can't be used.
+            SchedulerSilent, UnknownTopic, NotAuthorized, BrokerUnavailable: as `cancel_event`.
+        """
+        wanted = when(delay, at)
+        if wanted is None:
+            raise InvalidDelay("delay", "it is missing: say when the event is to be sent instead.")
+        due_ms = wanted.due_ms(int(self._clock.time() * 1000))
+        request = new_request(timer_id, new_id=new_event_id(), due_ms=due_ms)
+        if await self._ask_scheduler(request) != RESCHEDULED:
+            raise TooLate(timer_id)
+        return request.new_id, datetime.fromtimestamp(due_ms / 1000, UTC)
+
+    async def _ask_scheduler(self, request: Request) -> str:
+        broker = await self._connected()
+        topic = self.settings.topic_prefix + DELAY
+        return await ask(broker, topic, request, self._clock, self.settings.send_timeout_seconds)
 
     # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -274,6 +326,8 @@ async def send_event(
     *,
     id: str | None = None,
     key: str | None = None,
+    delay: Delay | None = None,
+    at: datetime | str | None = None,
 ) -> SentEvent:
     """Send one event: inside a run with the run, else through the client that is open in this event loop.
 
@@ -281,13 +335,13 @@ async def send_event(
     """
     opened = _open_clients.get(asyncio.get_running_loop())
     client = opened[-1] if opened else Client("default")
-    return await client.send_event(event, payload, id=id, key=key)
+    return await client.send_event(event, payload, id=id, key=key, delay=delay, at=at)
 
 
-def _result(sent: SentEvent | PlayheadError, appended: Appended | Exception) -> SentEvent | PlayheadError:
-    assert isinstance(sent, SentEvent)
+def _result(result: SentEvent | PlayheadError, appended: Appended | Exception) -> SentEvent | PlayheadError:
+    assert isinstance(result, SentEvent)
     if isinstance(appended, Appended):
-        return sent._replace(partition=appended.partition, offset=appended.offset)
+        return result._replace(partition=appended.partition, offset=appended.offset)
     if isinstance(appended, PlayheadError):
         return appended
     raise appended

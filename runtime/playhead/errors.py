@@ -8,9 +8,12 @@
     │   ├── UnknownTopic            no topic of that entity
     │   ├── NotAuthorized           the broker refuses these credentials
     │   ├── InvalidJob              a job's definition contradicts itself or another's
+    │   ├── InvalidDelay            `delay` or `at` can't be used
+    │   ├── TooLate                 the timer has fired, or was canceled before
     │   └── InvalidSetting          a setting can't be used
     ├── Retriable               nothing is wrong with the request: the same call may succeed later
-    │   └── BrokerUnavailable       the broker did not answer in time
+    │   ├── BrokerUnavailable       the broker did not answer in time
+    │   └── SchedulerSilent         no scheduler answered in time
     ├── Fatal                   a person has to act; the process says what to do and stops
     │   ├── BrokerTooOld            the broker's transaction.version is below 2
     │   ├── CheckpointLost          a group's committed offset expired or fell off the log
@@ -127,6 +130,33 @@ class InvalidJob(InvalidInput):
     code = "PH106"
 
 
+class InvalidDelay(InvalidInput):
+    """`delay` or `at` of an event can't be used.
+
+    Attributes:
+        field: which part: `delay`, `delay.hours`, `at`.
+        why: what is wrong with it, as a sentence.
+    """
+
+    code = "PH109"
+    remedy = 'Give one of them: delay={"hours": 24}, or at="2027-03-01T09:00:00+01:00".'
+
+    def __init__(self, field: str, why: str) -> None:
+        self.field, self.why = field, why
+        super().__init__(f"{field}: {why}")
+
+
+class TooLate(InvalidInput):
+    """The timer is not pending: it has fired, was canceled before, or never was."""
+
+    code = "PH110"
+    remedy = "Nothing was changed. If its event must not have an effect, send another that undoes it."
+
+    def __init__(self, timer_id: str) -> None:
+        self.timer_id = timer_id
+        super().__init__(f"timer {timer_id!r} is not pending: it has fired, was canceled before, or never was.")
+
+
 class InvalidSetting(InvalidInput):
     """A setting from the environment, a flag or [tool.playhead] can't be used."""
 
@@ -149,6 +179,13 @@ class BrokerUnavailable(Retriable):
 
     code = "PH201"
     remedy = "Check that the broker is up and PLAYHEAD_BOOTSTRAP_SERVERS names it, then send again with the same id."
+
+
+class SchedulerSilent(Retriable):
+    """No scheduler answered in time. The request stays in the log, and the next scheduler answers it."""
+
+    code = "PH202"
+    remedy = "Check that a scheduler runs (playhead scheduler), then ask again: what was asked for may be done by then."
 
 
 class Fatal(PlayheadError):

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, ClassVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
+from playhead.delay import Delay, When, when
 from playhead.errors import InvalidEventName, InvalidInput, InvalidPayload, Poison
 from playhead.ids import new_event_id
 from playhead.records import Headers, Record, StoredRecord
@@ -180,7 +182,11 @@ def catalog() -> Mapping[str, type[TypedEvent]]:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingEvent:
-    """An event that passed every check that needs no broker. `minted` tells whether Playhead made the id."""
+    """An event that passed every check that needs no broker.
+
+    `minted` tells whether Playhead made the id. `when` is when it is due, where that is not now; once that is counted
+    from the moment of its sending, `due_ms` is the answer.
+    """
 
     id: str
     name: str
@@ -188,10 +194,22 @@ class OutgoingEvent:
     value: bytes
     schema: str
     minted: bool
+    when: When | None = None
+    due_ms: int | None = None
 
     @property
     def entity(self) -> str:
         return entity_of(self.name)
+
+    def sent_at(self, now_ms: int) -> OutgoingEvent:
+        """This event, as it is when it is sent now: a delay counts from here.
+
+        Raises:
+            InvalidDelay: it is due too far ahead.
+        """
+        if self.when is None:
+            return self
+        return replace(self, when=None, due_ms=self.when.due_ms(now_ms))
 
     def size_bytes(self) -> int:
         """Key and value, with room for the headers."""
@@ -246,6 +264,8 @@ def outgoing(
     *,
     id: str | None = None,
     key: str | None = None,
+    delay: Delay | None = None,
+    at: datetime | str | None = None,
 ) -> OutgoingEvent:
     """Check an event as far as that can be done without a broker.
 
@@ -253,9 +273,10 @@ def outgoing(
         event: a name, with `payload`; or a typed event, which has its own.
         id: an idempotency key: a second event with the same id starts no second run within a job's `dedupe_window`.
         key: events with the same key stay in order. A typed event has its own; without one the id spreads the load.
+        delay, at: when it is due, where that is not now.
 
     Raises:
-        InvalidEventName, InvalidPayload, InvalidInput.
+        InvalidEventName, InvalidPayload, InvalidDelay, InvalidInput.
     """
     if isinstance(event, TypedEvent):
         spec: EventSpec | None = getattr(event, "__event__", None)
@@ -277,7 +298,7 @@ def outgoing(
     event_id = new_event_id() if id is None else _checked_id(id)
     key_bytes = event_id.encode() if key is None else _checked_key(name, key)
     schema = spec.schema_uri if spec is not None else ""
-    return OutgoingEvent(event_id, name, key_bytes, value, schema, minted)
+    return OutgoingEvent(event_id, name, key_bytes, value, schema, minted, when(delay, at))
 
 
 def _checked(name: str, payload: object, model: type[TypedEvent] | None) -> tuple[Any, bytes]:

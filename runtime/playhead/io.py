@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from playhead.delay import Delay
 from playhead.events import Event, TypedEvent, outgoing
 from playhead.sending import RunSends, SentEvent
 
@@ -67,9 +69,11 @@ class IO:
         *,
         id: str | None = None,
         key: str | None = None,
+        delay: Delay | None = None,
+        at: datetime | str | None = None,
     ) -> SentEvent:
         """Send an event with this run: it is in the log if and only if the run's end is. As `playhead.send_event`."""
-        return await self._attempt.send(outgoing(event, payload, id=id, key=key))
+        return await self._attempt.send(outgoing(event, payload, id=id, key=key, delay=delay, at=at))
 
 
 class SyncIO(IO):
@@ -88,7 +92,9 @@ class SyncIO(IO):
         *,
         id: str | None = None,
         key: str | None = None,
+        delay: Delay | None = None,
+        at: datetime | str | None = None,
     ) -> SentEvent:
         """Send an event with this run, from its thread."""
-        out = outgoing(event, payload, id=id, key=key)
+        out = outgoing(event, payload, id=id, key=key, delay=delay, at=at)
         return asyncio.run_coroutine_threadsafe(self._attempt.send(out), self._loop).result()

@@ -14,7 +14,10 @@ DEAD_LETTER = "dead-letter"
 JOBS = "playhead.jobs"
 """Compacted topic of founding records: which groups exist, on which partitions they began. Key = job id."""
 
-RESERVED_ENTITIES = frozenset({RUN, DELAY, DEAD_LETTER, "playhead"})
+SCHEDULE = "schedule"
+"""Entity of what cron jobs and interval jobs run on. Key = job id."""
+
+RESERVED_ENTITIES = frozenset({RUN, DELAY, DEAD_LETTER, SCHEDULE, "playhead"})
 
 DEFAULT_PARTITIONS = 4
 MAX_MESSAGE_BYTES = 1_048_576 + 12
@@ -34,6 +37,15 @@ class TopicSpec:
 _KEEP_FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 
 
+_DELAY = {
+    "cleanup.policy": "compact",
+    # Who asks for a cancellation reads its answer from the log: it has to stay there for a while.
+    "min.compaction.lag.ms": "3600000",
+    # A store of timers that is older than half of this is rebuilt: it may have missed a tombstone.
+    "delete.retention.ms": "86400000",
+}
+
+
 def entity_topic(entity: str, *, prefix: str = "", partitions: int = DEFAULT_PARTITIONS) -> TopicSpec:
     """The topic of an entity. It is kept for ever by default: history and replay reach as far as retention."""
     return TopicSpec(prefix + entity, partitions, config=_KEEP_FOR_EVER)
@@ -47,6 +59,8 @@ def system_topics(*, prefix: str = "", partitions: int = DEFAULT_PARTITIONS) -> 
         TopicSpec(
             prefix + DEAD_LETTER, partitions, config={**_KEEP_FOR_EVER, "max.message.bytes": str(2 * MAX_MESSAGE_BYTES)}
         ),
+        entity_topic(SCHEDULE, prefix=prefix, partitions=partitions),
+        TopicSpec(prefix + DELAY, partitions, config=_DELAY),
         TopicSpec(prefix + JOBS, 1, config={"cleanup.policy": "compact"}),
     ]
 

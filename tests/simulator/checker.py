@@ -15,6 +15,13 @@ from playhead.run import RunFailed, RunRetrying, RunSucceeded, RunView
 from playhead.serde import CAUSATION, CE_ID, CE_TYPE, MINTED
 
 POISON = b"not json"
+EXPECTED_ERRORS = {
+    "ValueError",
+    "playhead.retry.NonRetriableError",
+    "playhead.errors.Refused",
+    "playhead.errors.KilledItsWorker",
+}
+"""Of the simulation's own making. Any other means that its functions, or the engine, are broken."""
 MODELS = {"run.succeeded": RunSucceeded, "run.retrying": RunRetrying, "run.failed": RunFailed}
 
 
@@ -56,6 +63,7 @@ class Checker:
             yield from self._fenced(job)
             yield from self._foldable(job, expected)
             yield from self._at_the_end(job)
+            yield from self._as_meant(job)
         yield from self._chains()
 
     def _expected(self, job: Job) -> dict[tuple[str, int], list[StoredRecord]]:
@@ -92,6 +100,12 @@ class Checker:
                 yield f"{where} has {buried} dead letters, not {dead}"
         for which in ends:
             yield f"{job.id}: event {which[0]} has a run in task {which[1]}, and should have none"
+
+    def _as_meant(self, job: Job) -> Iterator[str]:
+        """An attempt fails for the reasons that the simulation gives it, and for no other."""
+        for told in self._told[job.id]:
+            if told.name != "run.succeeded" and told.event.error.type not in EXPECTED_ERRORS:
+                yield f"{job.id}: an attempt failed by {told.event.error.type}: {told.event.error.message}"
 
     def _in_order(self, job: Job, expected: dict[tuple[str, int], list[StoredRecord]]) -> Iterator[str]:
         if job.order != "key":

@@ -106,6 +106,6 @@ class Process:
 
 def process_of(io: IO) -> Process:
     """The process that a function runs in."""
-    broker: Any = io._sends._broker  # type: ignore[attr-defined]
+    broker: Any = io._attempt._performer.broker  # type: ignore[attr-defined]
     process: Process = broker._process
     return process

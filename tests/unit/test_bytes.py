@@ -15,9 +15,11 @@ from playhead.events import Event, TypedEvent, outgoing
 from playhead.serde import NotJson, from_json, plain_text, rfc3339, to_json
 from playhead.topics import (
     DEAD_LETTER,
+    DELAY,
     JOBS,
     MAX_MESSAGE_BYTES,
     RUN,
+    SCHEDULE,
     entity_topic,
     event_limit_bytes,
     partition_for,
@@ -142,7 +144,7 @@ class TestTopics:
 
     def test_history_is_kept_for_ever_and_the_groups_are_compacted(self) -> None:
         by_name = {topic.name: topic for topic in system_topics(prefix="staging.", partitions=3)}
-        assert set(by_name) == {"staging." + name for name in (RUN, DEAD_LETTER, JOBS)}
+        assert set(by_name) == {"staging." + name for name in (RUN, DEAD_LETTER, SCHEDULE, DELAY, JOBS)}
         assert by_name["staging.run"].config["retention.ms"] == "-1"
         assert by_name["staging." + JOBS].config["cleanup.policy"] == "compact"
         assert by_name["staging." + JOBS].partitions == 1

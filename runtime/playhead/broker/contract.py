@@ -188,6 +188,8 @@ class TopicInfo:
     replication: int
     max_message_bytes: int
     config: Mapping[str, str] = field(default_factory=dict)
+    id: str = ""
+    """Another one each time a topic of this name is made. Empty where the topic was not asked for alone (`topics`)."""
 
 
 class Ownership(Protocol):

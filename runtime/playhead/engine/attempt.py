@@ -26,7 +26,7 @@ from playhead.io import IO, Logger, RunInfo, SyncIO
 from playhead.job import Job
 from playhead.retry import NonRetriableError
 from playhead.run import MAX_LOG_BYTES, MAX_LOG_LINES, MAX_TRACEBACK_CHARS
-from playhead.sending import SentEvent, current_run_sends, fitting_topic
+from playhead.sending import SentEvent, current_run_sends, fitting_topic, sent
 from playhead.serde import plain_text, rfc3339
 from playhead.topics import partition_for
 
@@ -84,14 +84,15 @@ class Attempt:
                 f"event {event.name!r} would be number {run.cause.depth} in a chain of runs; {MAX_CAUSATION_DEPTH} "
                 "are allowed. Two jobs probably trigger each other."
             )
+        event = event.sent_at(int(performer.clock.time() * 1000))
         topic = await fitting_topic(performer.broker, performer.prefix, event)
         self._check_going()
         self._bytes += event.size_bytes()
         if self._bytes > MAX_SENT_BYTES_PER_RUN:
             raise InvalidInput(f"run {run.id} has sent more than {MAX_SENT_BYTES_PER_RUN:,} bytes of events.")
-        partition = partition_for(event.key, topic.partitions)
         run.sends.append((event, topic.name, topic.partitions))
-        return SentEvent(event.id, event.name, topic.name, partition, None)
+        key = event.key if event.due_ms is None else event.id.encode()
+        return sent(event, topic.name, partition_for(key, topic.partitions))
 
     def _check_going(self) -> None:
         """A thread, or a task that the function left behind, goes on after its attempt has ended."""
@@ -184,7 +185,7 @@ class Performer:
         self.prefix = prefix
         self.logger = logger
         self.loop = asyncio.get_running_loop()
-        self._clock = clock
+        self.clock = clock
         self._executor: Executor | None = None
         self._is_async = job.is_async
 
@@ -205,7 +206,7 @@ class Performer:
         return call if timeout is None else self._limited(call, timeout)
 
     async def _limited(self, call: Awaitable[Any], timeout_seconds: float) -> Any:
-        async with deadline(self._clock, timeout_seconds):
+        async with deadline(self.clock, timeout_seconds):
             return await call
 
     async def _call(self, attempt: Attempt, payload: Any) -> Any:

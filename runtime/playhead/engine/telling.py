@@ -20,6 +20,7 @@ from playhead.ids import new_event_id
 from playhead.job import Job
 from playhead.records import Headers, Record
 from playhead.run import MAX_OUTPUT_BYTES, Failure
+from playhead.sending import record_of
 from playhead.serde import (
     CAUSATION,
     CE_ID,
@@ -111,8 +112,8 @@ class Narrator:
         """What the run sent, in its order."""
         if not run.sends:
             return []
-        now_ms, source = self.now_ms(), self.source.decode()
-        return [event.to_record(topic, partitions, source, now_ms, run.cause) for event, topic, partitions in run.sends]
+        now_ms, source, cause = self.now_ms(), self.source.decode(), run.cause
+        return [record_of(event, topic, partitions, source, now_ms, cause) for event, topic, partitions in run.sends]
 
     def _told(self, run: LiveRun, duration_ms: float) -> dict[str, Any]:
         event = run.event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from uuid import uuid4
 
 from playhead.broker.contract import Record, TopicInfo
 from playhead.broker.memory.log import PartitionLog
@@ -35,6 +36,7 @@ class MemoryTopic:
             if name.endswith((".ms", ".bytes")) and not re.fullmatch(r"-?\d+", text):
                 raise TopicMisfit(f"topic {spec.name!r}: {name} is {text!r}, which is no whole number.")
         self.name = spec.name
+        self.id = uuid4().hex
         self.config = dict(spec.config)
         self.compacted = "compact" in policies
         self.max_message_bytes = int(self.config.get("max.message.bytes", MAX_MESSAGE_BYTES))
@@ -42,7 +44,7 @@ class MemoryTopic:
 
     def info(self) -> TopicInfo:
         """What `Broker.topic` answers."""
-        return TopicInfo(self.name, len(self.logs), 1, self.max_message_bytes, dict(self.config))
+        return TopicInfo(self.name, len(self.logs), 1, self.max_message_bytes, dict(self.config), self.id)
 
     def refusal(self, record: Record) -> PlayheadError | None:
         """Why this topic does not take the record, or None if it does."""
