@@ -14,6 +14,7 @@ from playhead.broker.memory import MemoryBroker
 from playhead.broker.memory.topic import MemoryTopic
 from playhead.engine import Worker
 from playhead.events import outgoing
+from playhead.schedule import CronSchedule
 from playhead.topics import MAX_MESSAGE_BYTES, TopicSpec, event_limit_bytes
 
 PAGE = Path(__file__).parent.parent / "runtime" / "playhead" / "ERRORS.md"
@@ -69,6 +70,7 @@ class TestExamples:
             ),
             ("PH104", lambda: _raise(errors.UnknownTopic("parcel"))),
             ("PH107", lambda: Settings.from_env({"PLAYHEAD_SEND_TIMEOUT_SECONDS": "0"})),
+            ("PH108", lambda: CronSchedule("0 25 * * *")),
             ("PH303", lambda: MemoryTopic(TopicSpec("user", 0))),
             ("PH307", lambda: Worker([], MemoryBroker())),
         ],

@@ -8,6 +8,7 @@
     │   ├── UnknownTopic            no topic of that entity
     │   ├── NotAuthorized           the broker refuses these credentials
     │   ├── InvalidJob              a job's definition contradicts itself or another's
+    │   ├── InvalidSchedule         a cron, an interval or what goes with it can't be used
     │   ├── InvalidDelay            `delay` or `at` can't be used
     │   ├── TooLate                 the timer has fired, or was canceled before
     │   └── InvalidSetting          a setting can't be used
@@ -161,6 +162,13 @@ class InvalidSetting(InvalidInput):
     """A setting from the environment, a flag or [tool.playhead] can't be used."""
 
     code = "PH107"
+
+
+class InvalidSchedule(InvalidInput):
+    """A cron expression, a time zone, an interval, a jitter or a catch-up policy can't be used."""
+
+    code = "PH108"
+    remedy = "Correct the schedule."
 
 
 class Retriable(PlayheadError):
