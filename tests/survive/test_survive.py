@@ -235,28 +235,21 @@ class TestBrokerRestart:
             assert report.clean, report
 
     @pytest.mark.slow
-    async def test_kill_9_of_a_lone_broker_doubles_nothing(
+    async def test_kill_9_of_a_lone_broker_loses_nothing_and_doubles_nothing(
         self, own_broker: NewLocalKafka, tmp_path: Path, prefix: str
     ) -> None:
-        """Whether everything ends is not ours to say.
-
-        Kafka 4.3.1, killed between the decision of a transaction and its markers, can come back with the transaction
-        complete and no marker in `__consumer_offsets`: that group's checkpoint stays pending, and its tasks stand still
-        instead of guessing (ARCHITECTURE.md).
-        """
+        """Now and then one kill leaves a transaction complete and without markers: `lost_markers` ends it."""
         kafka = own_broker()
         async with _working_while_sending(kafka, prefix, tmp_path) as (log, sent, stop):
-            await asyncio.to_thread(kafka.kill)
-            await asyncio.to_thread(kafka.start)
-            so_far = len(sent)
-            await wait_until(lambda: len(sent) > so_far + 100, seconds=60)
+            for _ in range(2):
+                await asyncio.to_thread(kafka.kill)
+                await asyncio.to_thread(kafka.start)
+                so_far = len(sent)
+                await wait_until(lambda: len(sent) > so_far + 100, seconds=60)  # noqa: B023 -- awaited in here
             await stop()
-            for job in JOBS:  # as many as go on: one that stands still does so for good
-                with contextlib.suppress(AssertionError):
-                    await wait_until(lambda: finished(log, prefix, (job,), sent), seconds=15)  # noqa: B023
+            await wait_until(lambda: finished(log, prefix, JOBS, sent), seconds=90)
             report = await check(log, prefix, JOBS, sent)
-            assert not report.doubled, report
-            assert not report.links_doubled, report
+            assert report.clean, report
 
 
 @contextlib.asynccontextmanager

@@ -134,13 +134,18 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]
 
 
 class Link:
-    """One process's connections to the cluster."""
+    """One process's connections to the cluster.
+
+    Attributes:
+        losses: how many requests were lost so far that a broker may have got.
+    """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
         self._client: Any = None
         self._coordinators: dict[tuple[int, str], int] = {}
+        self.losses = 0
 
     @property
     def servers(self) -> str:
@@ -199,11 +204,17 @@ class Link:
             async with asyncio.timeout(patience.remaining_seconds if patience else None):
                 return await self._client.send(node, request, group=lane)
         except TimeoutError as error:
+            self.losses += 1
             raise LostError(f"node {node} did not answer in time", sent=True) from error
         except kafka_errors.NodeNotReadyError as error:
             raise LostError(str(error), sent=False) from error
         except (kafka_errors.KafkaError, OSError) as error:
+            self.losses += 1
             raise LostError(str(error) or type(error).__name__, sent=True) from error
+
+    def now(self) -> float:
+        """The clock's monotonic time."""
+        return self._clock.monotonic()
 
     def any_node(self) -> int:
         """Some broker's id."""

@@ -49,6 +49,10 @@ logger = logging.getLogger(__name__)
 
 _ORDERLY_LEAVE_SECONDS = 1.0
 _LOOK_UP_SECONDS = 10.0
+_PENDING_SECONDS = 3.0
+"""How long a checkpoint may be pending before the ids of this member, and of those that are gone, are taken over."""
+_PENDING_FOR_GOOD_SECONDS = 25.0
+"""How much longer before those of members that live are, too: no transaction lasts as long."""
 
 
 def new_writer_name() -> str:
@@ -227,7 +231,21 @@ class KafkaMembership:
     # From the engine
 
     async def checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Mark | None]:
-        return await self._offsets.of_group(self.group, partitions, stable=True)
+        wanted = list(partitions)
+        for seconds, living_too in ((_PENDING_SECONDS, False), (_PENDING_FOR_GOOD_SECONDS, True)):
+            try:
+                return await self._offsets.of_group(self.group, wanted, stable=True, limit_seconds=seconds)
+            except BrokerUnavailable:
+                await self._end_what_lost_its_markers(living_too=living_too)
+        return await self._offsets.of_group(self.group, wanted, stable=True)
+
+    async def _end_what_lost_its_markers(self, *, living_too: bool) -> None:
+        """Take over the ids that may hold a checkpoint pending although their transactions are complete."""
+        living = self._epoch.writers if self._epoch and not living_too else frozenset()
+        names = await self._writer.decided()
+        if self.writer in names and not self._committing:
+            self._writer.renew()
+        await self.free_writers(names - living)
 
     async def unstable_checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Mark | None]:
         return await self._offsets.of_group(self.group, partitions, stable=False)

@@ -94,16 +94,17 @@ class Offsets:
         ]
 
     async def of_group(
-        self, group: str, partitions: Iterable[Partition] | None, *, stable: bool
+        self, group: str, partitions: Iterable[Partition] | None, *, stable: bool, limit_seconds: float | None = None
     ) -> dict[Partition, Mark | None]:
         """The group's offsets: of these partitions (None where it has none), or of all that it has.
 
-        `stable` waits while a transaction holds one of them open (KIP-447).
+        `stable` waits while a transaction holds one of them open (KIP-447); not longer than `limit_seconds`, if given.
 
         Raises:
             NotAuthorized, BrokerUnavailable: also when one stays unstable for longer than any transaction can.
         """
-        patience = Patience(self._clock, STABLE_LIMIT_SECONDS if stable else self._limit_seconds)
+        usual_seconds = STABLE_LIMIT_SECONDS if stable else self._limit_seconds
+        patience = Patience(self._clock, usual_seconds if limit_seconds is None else limit_seconds)
         asked = None if partitions is None else by_topic(partitions)
         request = wire.OffsetFetchRequest(group, asked, stable=stable)
         while True:

@@ -12,7 +12,7 @@ import logging
 
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from playhead.broker.kafka import faults
+from playhead.broker.kafka import faults, lost_markers
 from playhead.broker.kafka.faults import Next
 from playhead.broker.kafka.link import TRANSACTION, Link, LostError, Patience
 from playhead.clock import Clock
@@ -24,6 +24,8 @@ TRANSACTION_TIMEOUT_SECONDS = 15.0
 """After this the coordinator aborts a transaction by itself."""
 RENEWAL_LIMIT_SECONDS = 30.0
 """How long the successor of a failed id tries to take over from it; by then the coordinator has aborted it."""
+YIELD_SECONDS = 1.0
+"""How long a transaction that may be another's of `lost_markers` is let alone; it takes milliseconds."""
 
 Producer = tuple[int, int]
 """A producer id and its epoch."""
@@ -34,19 +36,36 @@ def ids_of(prefix: str, group: str, writer: str) -> tuple[str, str]:
     return f"{prefix}playhead.{group}.{writer}.0", f"{prefix}playhead.{group}.{writer}.1"
 
 
-async def initialise(link: Link, name: str, lane: object, patience: Patience) -> Producer:
+def writer_of(prefix: str, group: str, transactional_id: str) -> str | None:
+    """The writer whose id this is; None where it is not one of this group."""
+    name = transactional_id.rpartition(".")[0].rpartition(".")[2]
+    return name if transactional_id in ids_of(prefix, group, name) else None
+
+
+async def initialise(link: Link, group: str, name: str, lane: object, patience: Patience) -> Producer:
     """Take a transactional id over: what it had open is aborted, or completed if it was being committed.
 
-    Whoever used it before is fenced. It answers only when nothing is open any more.
+    Whoever used it before is fenced. It answers only when nothing is open any more. First, what the last transaction
+    left open although it is complete (see `lost_markers`) is ended as it was decided: after InitProducerId nobody
+    could tell how that was.
 
     Raises:
         NotAuthorized, BrokerUnavailable.
     """
     request = InitProducerIdRequest(name, int(TRANSACTION_TIMEOUT_SECONDS * 1000))
+    ended, yield_until = False, link.now() + YIELD_SECONDS
     while True:
         node = await link.coordinator(TRANSACTION, name, patience)
         try:
+            yielding = link.now() < yield_until
+            last = await lost_markers.find(link, group, name, lane, patience, yielding=yielding)
+            if last is not None and not ended:
+                await lost_markers.end(link, group, name, last, lane, patience)
+                ended = True
+                continue  # InitProducerId has to wait until its markers are written
             answer = await link.send(node, request, lane, patience)
+        except lost_markers.UnendedError as error:
+            reason = str(error)
         except LostError as lost:
             reason = str(lost)
             link.forget_coordinator(TRANSACTION, name)
@@ -66,12 +85,14 @@ async def initialise(link: Link, name: str, lane: object, patience: Patience) ->
 class TransactionalId:
     """One of a writer's two ids."""
 
-    def __init__(self, link: Link, clock: Clock, name: str, lane: object) -> None:
+    def __init__(self, link: Link, clock: Clock, group: str, name: str, lane: object) -> None:
         self.name = name
+        self._group = group
         self._link = link
         self._clock = clock
         self._lane = lane
         self._producer: Producer | None = None
+        self._losses = 0  # of the link, when the id was last taken over
         self._renewal: asyncio.Task[None] | None = None
         self._failure: PlayheadError | None = None
 
@@ -89,9 +110,14 @@ class TransactionalId:
     async def ready(self, patience: Patience) -> Producer:
         """The producer for the next transaction, when nothing of this id is open any more.
 
+        Where an answer was lost since the id was taken over, a broker may have crashed and left markers out: were the
+        next transaction aborted, it would abort with it what was committed. So the id is taken over first.
+
         Raises:
             NotAuthorized, BrokerUnavailable.
         """
+        if self._losses != self._link.losses:
+            self._producer = None
         while self._producer is None:
             self.renew()
             assert self._renewal is not None
@@ -116,9 +142,10 @@ class TransactionalId:
                 self._renewal.cancel()
 
     async def _renew(self) -> None:
+        self._losses = self._link.losses
         try:
             self._producer = await initialise(
-                self._link, self.name, self._lane, Patience(self._clock, RENEWAL_LIMIT_SECONDS)
+                self._link, self._group, self.name, self._lane, Patience(self._clock, RENEWAL_LIMIT_SECONDS)
             )
         except PlayheadError as error:
             self._failure = error

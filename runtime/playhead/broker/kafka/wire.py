@@ -10,6 +10,9 @@ The field lists follow Kafka's message definitions (`clients/src/main/resources/
 | TxnOffsetCommit | 5 | carries the membership (KIP-447); adds the group to the transaction by itself (KIP-890) |
 | EndTxn | 5 | ends the transaction and answers the next epoch (KIP-890) |
 | OffsetFetch | 7 | `require_stable` (KIP-447) |
+| DescribeTransactions | 0 | tells how a transactional id's last transaction ended (KIP-664) |
+| ListTransactions | 0 | tells which transactional ids there are (KIP-664) |
+| DescribeProducers | 0 | tells what a producer has open in a partition (KIP-664) |
 """
 # mypy: disallow-subclassing-any=False
 
@@ -336,3 +339,141 @@ class OffsetFetchRequest(Request[OffsetFetchRequest_v7]):
 
     def build(self, request_struct_class: Any) -> Any:
         return request_struct_class(*self._fields)
+
+
+class DescribeTransactionsResponse(Response):
+    API_KEY = 65
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "transactions",
+            CompactArray(
+                ("error_code", Int16),
+                ("transactional_id", _NAME),
+                ("state", _NAME),
+                ("timeout_ms", Int32),
+                ("start_time_ms", Int64),
+                ("producer_id", Int64),
+                ("producer_epoch", Int16),
+                ("topics", CompactArray(("name", _NAME), ("partitions", CompactArray(Int32)), _TAGS)),
+                _TAGS,
+            ),
+        ),
+        _TAGS,
+    )
+
+
+class DescribeTransactionsRequest_v0(RequestStruct):
+    FLEXIBLE_VERSION = True
+    API_KEY = 65
+    API_VERSION = 0
+    RESPONSE_TYPE = DescribeTransactionsResponse
+    SCHEMA = Schema(("transactional_ids", CompactArray(_NAME)), _TAGS)
+
+
+class DescribeTransactionsRequest(Request[DescribeTransactionsRequest_v0]):
+    """The state of these transactional ids; only their coordinator answers."""
+
+    API_KEY = 65
+
+    def __init__(self, transactional_ids: Sequence[str]) -> None:
+        self._transactional_ids = list(transactional_ids)
+
+    def build(self, request_struct_class: Any) -> Any:
+        return request_struct_class(self._transactional_ids, {})
+
+
+class ListTransactionsResponse(Response):
+    API_KEY = 66
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        ("unknown_states", CompactArray(_NAME)),
+        (
+            "transactions",
+            CompactArray(("transactional_id", _NAME), ("producer_id", Int64), ("state", _NAME), _TAGS),
+        ),
+        _TAGS,
+    )
+
+
+class ListTransactionsRequest_v0(RequestStruct):
+    FLEXIBLE_VERSION = True
+    API_KEY = 66
+    API_VERSION = 0
+    RESPONSE_TYPE = ListTransactionsResponse
+    SCHEMA = Schema(("states", CompactArray(_NAME)), ("producer_ids", CompactArray(Int64)), _TAGS)
+
+
+class ListTransactionsRequest(Request[ListTransactionsRequest_v0]):
+    """The transactional ids in one of these states that the node asked coordinates."""
+
+    API_KEY = 66
+
+    def __init__(self, states: Sequence[str]) -> None:
+        self._states = list(states)
+
+    def build(self, request_struct_class: Any) -> Any:
+        return request_struct_class(self._states, [], {})
+
+
+class DescribeProducersResponse(Response):
+    API_KEY = 61
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("name", _NAME),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("index", Int32),
+                        ("error_code", Int16),
+                        ("error_message", _NAME),
+                        (
+                            "producers",
+                            CompactArray(
+                                ("producer_id", Int64),
+                                ("producer_epoch", Int32),
+                                ("last_sequence", Int32),
+                                ("last_timestamp", Int64),
+                                ("coordinator_epoch", Int32),
+                                ("open_since", Int64),
+                                _TAGS,
+                            ),
+                        ),
+                        _TAGS,
+                    ),
+                ),
+                _TAGS,
+            ),
+        ),
+        _TAGS,
+    )
+
+
+class DescribeProducersRequest_v0(RequestStruct):
+    FLEXIBLE_VERSION = True
+    API_KEY = 61
+    API_VERSION = 0
+    RESPONSE_TYPE = DescribeProducersResponse
+    SCHEMA = Schema(
+        ("topics", CompactArray(("name", _NAME), ("partitions", CompactArray(Int32)), _TAGS)),
+        _TAGS,
+    )
+
+
+class DescribeProducersRequest(Request[DescribeProducersRequest_v0]):
+    """The producers of partitions that the node asked leads. `open_since` is -1 where nothing is open."""
+
+    API_KEY = 61
+
+    def __init__(self, topics: Sequence[tuple[str, Sequence[int]]]) -> None:
+        self._topics: Any = [(name, list(partitions), {}) for name, partitions in topics]
+
+    def build(self, request_struct_class: Any) -> Any:
+        return request_struct_class(self._topics, {})

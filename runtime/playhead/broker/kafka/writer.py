@@ -18,12 +18,12 @@ import asyncio
 from collections.abc import Iterable
 
 from playhead.broker.contract import Commit, Committed, Fenced, Outcome, Refused, Unknown
-from playhead.broker.kafka import batches
+from playhead.broker.kafka import batches, lost_markers
 from playhead.broker.kafka.faults import Next
-from playhead.broker.kafka.link import Link, Patience
+from playhead.broker.kafka.link import Link, LostError, Patience
 from playhead.broker.kafka.topics import Topics
 from playhead.broker.kafka.transaction import Halt, Lanes, Transaction
-from playhead.broker.kafka.transactional_id import Producer, TransactionalId, ids_of, initialise
+from playhead.broker.kafka.transactional_id import Producer, TransactionalId, ids_of, initialise, writer_of
 from playhead.clock import Clock
 from playhead.errors import BrokerUnavailable, InvalidInput
 
@@ -48,7 +48,7 @@ class TransactionWriter:
         self._prefix = prefix
         self._group = group
         self.name = name
-        self._ids = [TransactionalId(link, clock, id_, lanes.end) for id_ in ids_of(prefix, group, name)]
+        self._ids = [TransactionalId(link, clock, group, id_, lanes.end) for id_ in ids_of(prefix, group, name)]
         self._turn = 0
 
     async def open(self) -> None:
@@ -153,4 +153,16 @@ class TransactionWriter:
         """
         patience = Patience(self._clock, FREE_LIMIT_SECONDS)
         ids = [id_ for name in names for id_ in ids_of(self._prefix, self._group, name)]
-        await asyncio.gather(*(initialise(self._link, id_, self._lanes.end, patience) for id_ in ids))
+        await asyncio.gather(*(initialise(self._link, self._group, id_, self._lanes.end, patience) for id_ in ids))
+
+    async def decided(self) -> set[str]:
+        """The writers of the same group that have a transactional id whose last transaction is decided.
+
+        Raises:
+            BrokerUnavailable.
+        """
+        try:
+            ids = await lost_markers.decided_ids(self._link, Patience(self._clock, FREE_LIMIT_SECONDS))
+        except LostError as lost:
+            raise BrokerUnavailable(f"listing the transactional ids of group {self._group!r}: {lost}.") from lost
+        return {name for id_ in ids if (name := writer_of(self._prefix, self._group, id_))}
