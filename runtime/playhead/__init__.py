@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from playhead.config import Settings
     from playhead.events import Event, OutgoingEvent, TypedEvent, outgoing
     from playhead.io import IO, RunInfo, SyncIO
-    from playhead.job import Job, event_trigger
+    from playhead.job import Job, Occurrence, cron_trigger, event_trigger, interval_trigger
     from playhead.retry import NO_RETRY, NonRetriableError, RetryAfter, RetryPolicy
     from playhead.sending import SentEvent
 
@@ -25,6 +25,7 @@ __all__ = [
     "Event",
     "Job",
     "NonRetriableError",
+    "Occurrence",
     "OutgoingEvent",
     "RetryAfter",
     "RetryPolicy",
@@ -33,7 +34,9 @@ __all__ = [
     "Settings",
     "SyncIO",
     "TypedEvent",
+    "cron_trigger",
     "event_trigger",
+    "interval_trigger",
     "outgoing",
     "send_event",
 ]
@@ -44,7 +47,7 @@ _HOMES = {
     "config": ("Settings",),
     "events": ("Event", "OutgoingEvent", "TypedEvent", "outgoing"),
     "io": ("IO", "RunInfo", "SyncIO"),
-    "job": ("Job", "event_trigger"),
+    "job": ("Job", "Occurrence", "cron_trigger", "event_trigger", "interval_trigger"),
     "retry": ("NO_RETRY", "NonRetriableError", "RetryAfter", "RetryPolicy"),
     "sending": ("SentEvent",),
 }

@@ -28,7 +28,7 @@ from playhead.delay import Delay, when
 from playhead.errors import BrokerUnavailable, InvalidDelay, InvalidInput, InvalidJob, PlayheadError, TooLate
 from playhead.events import OutgoingEvent, TypedEvent, outgoing
 from playhead.ids import new_event_id
-from playhead.job import EventTrigger, Job, Start
+from playhead.job import EventTrigger, Job, Occurrence, ScheduleTrigger, Start, occurrence_event
 from playhead.retry import RetryPolicy
 from playhead.sending import SentEvent, current_run_sends, fitting_topic, record_of, sent
 from playhead.timer import CANCELED, RESCHEDULED, Request, new_request
@@ -271,7 +271,7 @@ class Client:
         id: str,
         name: str,
         version: str,
-        trigger: EventTrigger[Any],
+        trigger: EventTrigger[Any] | ScheduleTrigger,
         run: Callable[..., Any],
         concurrency: int = 100,
         order: Literal["key", "none"] = "key",
@@ -287,7 +287,7 @@ class Client:
             id: names the consumer group; changing it makes a new group.
             name: for people.
             version: of the code; kept with each run.
-            trigger: `event_trigger(...)`.
+            trigger: `event_trigger(...)`, `cron_trigger(...)` or `interval_trigger(...)`.
             run: `async def (payload, io)`, or a plain function, which runs in a thread (or in a process, with
                 `executor="process"`, for work that needs the CPU; it must then be importable and gets `io=None`).
             concurrency: how many runs a worker has going at once.
@@ -302,11 +302,15 @@ class Client:
         """
         if id in self.jobs:
             raise InvalidJob(f"job id {id!r} is defined twice; the id names the consumer group, so it must be unique.")
+        schedule = trigger if isinstance(trigger, ScheduleTrigger) else None
+        if isinstance(trigger, ScheduleTrigger):
+            trigger = EventTrigger(occurrence_event(id), Occurrence)
         job = Job(
             id=id,
             name=name,
             version=version,
             trigger=trigger,
+            schedule=schedule,
             function=run,
             concurrency=concurrency,
             order=order,

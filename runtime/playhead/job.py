@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar
 
-from playhead.errors import InvalidJob
+from playhead.errors import InvalidJob, InvalidSchedule
 from playhead.events import Event, TypedEvent, check_name, entity_of
 from playhead.retry import RetryPolicy
+from playhead.schedule import CatchUp, CronSchedule, IntervalSchedule, Schedule, check_catch_up, check_jitter_ms
+from playhead.topics import SCHEDULE
 
 P = TypeVar("P")
 
@@ -78,6 +81,84 @@ def event_trigger(event: str | type[TypedEvent], *, filter: Any = None) -> Event
     return EventTrigger(event.__event__.name, event, filter)
 
 
+class Occurrence(TypedEvent):
+    """What a cron job or an interval job is given: one due time of its schedule.
+
+    `due_at` is the schedule's own time, whenever the run starts; `previous_due_at` the one that fired before, if any.
+    """
+
+    job_id: str
+    due_at: datetime
+    previous_due_at: datetime | None = None
+
+
+def occurrence_event(job_id: str) -> str:
+    """The event that an occurrence is: each scheduled job has one of its own, in topic `schedule`."""
+    return f"{SCHEDULE}.{job_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleTrigger:
+    """Starts a run whenever the schedule is due. Made by `cron_trigger` and `interval_trigger`."""
+
+    schedule: Schedule
+    catch_up: CatchUp = "one"
+    jitter_ms: int = 0
+
+    def to_wire(self) -> dict[str, Any]:
+        """What the scheduler is told."""
+        return {"schedule": self.schedule.to_wire(), "catchUp": self.catch_up, "jitterMs": self.jitter_ms}
+
+
+def cron_trigger(
+    expression: str, *, timezone: str = "UTC", catch_up: CatchUp = "one", jitter: timedelta | float = 0.0
+) -> ScheduleTrigger:
+    """Start a run whenever the cron expression is due. The function is given an `Occurrence`.
+
+    Args:
+        expression: five fields, or `@daily` and the like; `playhead/cron.py` shows them.
+        timezone: IANA name. A time that a change of the clock skips fires at the end of the gap; one that comes twice
+            fires the first time.
+        catch_up: after an outage, of what is more than a minute late: "skip" runs none, "one" the latest, "all" the
+            newest 1,000.
+        jitter: up to so much later, a timedelta or seconds; the same for each due time wherever it is computed.
+
+    Raises:
+        InvalidSchedule.
+    """
+    return _scheduled(CronSchedule(expression, timezone), catch_up, jitter)
+
+
+def interval_trigger(
+    every: timedelta | float,
+    *,
+    anchor: datetime | None = None,
+    catch_up: CatchUp = "one",
+    jitter: timedelta | float = 0.0,
+) -> ScheduleTrigger:
+    """Start a run each time this much has passed. The function is given an `Occurrence`.
+
+    Args:
+        every: a timedelta or seconds; at least a second.
+        anchor: an aware datetime that is a due time; all others are in step with it. Without: 1970-01-01T00:00:00Z.
+        catch_up, jitter: as `cron_trigger`.
+
+    Raises:
+        InvalidSchedule.
+    """
+    return _scheduled(IntervalSchedule.of(every, anchor), catch_up, jitter)
+
+
+def _scheduled(schedule: Schedule, catch_up: CatchUp, jitter: timedelta | float) -> ScheduleTrigger:
+    check_catch_up(catch_up)
+    seconds = jitter.total_seconds() if isinstance(jitter, timedelta) else float(jitter)
+    if not math.isfinite(seconds):
+        raise InvalidSchedule(f"a jitter of {seconds} s.", remedy="Give a timedelta, or seconds.")
+    jitter_ms = round(seconds * 1000)
+    check_jitter_ms(jitter_ms)
+    return ScheduleTrigger(schedule, catch_up, jitter_ms)
+
+
 Start = Literal["now", "earliest"] | datetime
 
 
@@ -97,6 +178,8 @@ class Job:
     start: Start = "now"
     executor: Literal["thread", "process"] = "thread"
     dedupe_window_seconds: float = 3600.0
+    schedule: ScheduleTrigger | None = None
+    """Where it runs by the clock; `trigger` is then on its own occurrences."""
 
     def __post_init__(self) -> None:
         if not _JOB_ID.fullmatch(self.id) or len(self.id) > MAX_JOB_ID_CHARS:

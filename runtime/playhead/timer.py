@@ -102,10 +102,7 @@ class Timer(NamedTuple):
 
     def event(self, topic: str, partitions: int, now_ms: int) -> Record:
         """The event, as it is sent now."""
-        key = self.header(PARTITION_KEY) or self.id.encode()
-        headers = [(name, text) for name, text in self.headers if name not in (PARTITION_KEY, CE_TIME)]
-        headers.append((CE_TIME, rfc3339(now_ms).encode()))
-        return Record(topic, partition_for(key, partitions), key, self.value, headers, now_ms)
+        return _event(self.id, self.value, self.headers, topic, partitions, now_ms)
 
     def moved_to(self, id_: str, due_ms: int, topic: str, partitions: int, now_ms: int) -> Record:
         """The timer that takes this one's place."""
@@ -144,6 +141,31 @@ def armed_record(
     ]
     partition = partition_for(job_id.encode(), partitions)
     return Record(topic, partition, _key(TIMER, _NO_MARK, event_id), to_json(payload), headers, now_ms)
+
+
+def sent_now(armed: Record, topic: str, partitions: int, now_ms: int) -> Record:
+    """The event of a timer that was never written."""
+    key = read_key(armed.key)
+    assert key is not None
+    return _event(key.id, armed.value, armed.headers, topic, partitions, now_ms)
+
+
+def _event(
+    id_: str,
+    value: bytes | None,
+    timers: Sequence[tuple[str, bytes]],
+    topic: str,
+    partitions: int,
+    now_ms: int,
+) -> Record:
+    key = id_.encode()
+    headers: Headers = []
+    for name, text in timers:
+        if name == PARTITION_KEY:
+            key = text
+        else:
+            headers.append((name, rfc3339(now_ms).encode()) if name == CE_TIME else (name, text))
+    return Record(topic, partition_for(key, partitions), key, value, headers, now_ms)
 
 
 def tombstone(key: bytes, topic: str, partition: int, now_ms: int) -> Record:

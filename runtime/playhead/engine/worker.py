@@ -17,12 +17,18 @@ from playhead.engine.consumer import JobConsumer
 from playhead.engine.live import LiveRun
 from playhead.engine.suspects import Suspects
 from playhead.engine.watchdog import Watchdog
-from playhead.errors import NoJobs
+from playhead.errors import NoJobs, PlayheadError
 from playhead.group.member import Phase
 from playhead.job import Job
+from playhead.timer import schedule_record
+from playhead.topics import DELAY
 
 MAX_JOBS = 50
 """Each job has a membership with two connections of its own; more jobs than this go into several processes."""
+
+
+_DECLARE_SECONDS = 0.05
+_DECLARE_AGAIN_SECONDS = 5.0
 
 
 class Worker:
@@ -72,6 +78,26 @@ class Worker:
             for c in self.consumers
         }
 
+    async def _declare_schedules(self) -> None:
+        """Tell the scheduler when jobs are due that run by the clock: once their groups are there to see it."""
+        told = {job.id: job.schedule.to_wire() for job in self._jobs if job.schedule is not None}
+        topic = self._settings.topic_prefix + DELAY
+        while told:
+            await self._clock.sleep(_DECLARE_SECONDS)
+            if not self.ready:
+                continue
+            try:
+                info = await self._broker.topic(topic)
+                now_ms = int(self._clock.time() * 1000)
+                records = [schedule_record(id_, wire, topic, info.partitions, now_ms) for id_, wire in told.items()]
+                for job_id, result in zip(list(told), await self._broker.append(records), strict=True):
+                    if isinstance(result, Exception):
+                        raise result
+                    del told[job_id]
+            except PlayheadError as error:
+                self._logger.warning("schedules can't be declared; trying again", jobs=sorted(told), error=str(error))
+                await self._clock.sleep(_DECLARE_AGAIN_SECONDS)
+
     def _live_runs(self) -> Iterable[LiveRun]:
         return (run for c in self.consumers for task in list(c.tasks.values()) for run in list(task.live_runs))
 
@@ -94,11 +120,13 @@ class Worker:
             asyncio.create_task(c.run(self._stopping, self._grace_seconds), name=f"job:{c.job.id}")
             for c in self.consumers
         ]
+        declaring = asyncio.create_task(self._declare_schedules(), name="schedules")
         self._broker.on_blocked = Watchdog(threading.get_ident(), self._live_runs, self._logger).blocked
         try:
             await asyncio.wait(hosted, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             self._broker.on_blocked = None
+            declaring.cancel()
             self._stopping.set()
             results = await asyncio.gather(*hosted, return_exceptions=True)
         for result in results:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -11,15 +12,17 @@ from playhead.broker.contract import Partition
 from playhead.broker.memory import MemoryBroker
 from playhead.client import Client
 from playhead.config import Settings
+from playhead.delay import Delay
 from playhead.engine import Worker
 from playhead.errors import PlayheadError
 from playhead.events import Event, TypedEvent, catalog, entity_of, outgoing
 from playhead.job import Job
 from playhead.records import StoredRecord
 from playhead.run import RunEvent, RunState, RunView
+from playhead.scheduler import Scheduler
 from playhead.sending import SentEvent
 from playhead.testing.virtual_clock import VirtualClock, drain
-from playhead.topics import DEAD_LETTER, DEFAULT_PARTITIONS, RUN, entity_topic, system_topics
+from playhead.topics import DEFAULT_PARTITIONS, RESERVED_ENTITIES, RUN, entity_topic, system_topics
 
 SETTLE_SECONDS = 10.0
 """Of real time: after it a run that is still going is taken to hang."""
@@ -42,20 +45,22 @@ class JobHarness:
             job for client in clients for job in client.jobs.values() if wanted is None or job.id in wanted
         ]
         names = [job.trigger.name for job in self._jobs] + list(catalog())
-        self._entities = ({entity_of(name) for name in names} | set(entities)) - {RUN, DEAD_LETTER}
+        self._entities = ({entity_of(name) for name in names} | set(entities)) - RESERVED_ENTITIES
         settings = Settings()
         self._client = Client("test", settings=settings, broker=self.broker, clock=self.clock)
+        self.scheduler = Scheduler(self.broker, settings=settings, clock=self.clock)
         self.worker = Worker(self._jobs, self.broker, settings=settings, clock=self.clock, grace_seconds=0.0, seed=1)
-        self._running: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> JobHarness:
         await self.broker.start()
         await self.broker.create_topics([*system_topics(), *(entity_topic(e) for e in sorted(self._entities))])
-        self._running = asyncio.create_task(self.worker.run())
+        self._running = [asyncio.create_task(part.run()) for part in (self.worker, self.scheduler)]
         await drain()
-        while not self.worker.ready:
-            if self._running.done():
-                self._running.result()
+        while not (self.worker.ready and self.scheduler.ready):
+            for part in self._running:
+                if part.done():
+                    part.result()
             await self.clock.advance(0.05)  # a group's founding waits in small steps
         return self
 
@@ -63,8 +68,8 @@ class JobHarness:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.worker.stop()
-        if self._running is not None:
-            await self._running
+        self.scheduler.stop()
+        await asyncio.gather(*self._running)
         await self._client.close()
         await self.broker.stop()
 
@@ -77,6 +82,8 @@ class JobHarness:
         *,
         id: str | None = None,
         key: str | None = None,
+        delay: Delay | None = None,
+        at: datetime | str | None = None,
         settle: bool = True,
     ) -> SentEvent:
         """Send an event as a service does, and let the jobs work until nothing is left to do at this moment.
@@ -84,7 +91,7 @@ class JobHarness:
         Args:
             settle: False where a run waits for the test's clock (its deadline, for example): `clock.advance` next.
         """
-        (sent,) = await self._client.send_all([outgoing(event, payload, id=id, key=key)])
+        (sent,) = await self._client.send_all([outgoing(event, payload, id=id, key=key, delay=delay, at=at)])
         if isinstance(sent, PlayheadError):
             raise sent
         if settle:

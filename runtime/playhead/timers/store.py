@@ -70,7 +70,7 @@ class TimerStore:
         if kept.get("format") != FORMAT or kept.get("topic") != topic_id or kept.get("written_ms", 0) < oldest_ms:
             self._db.close()
             if path is not None:
-                _delete(path)
+                delete_store(path)
             self._db = self._open()
             kept = {}
             rows = [("format", FORMAT), ("topic", topic_id), ("position", 0), ("written_ms", 0)]
@@ -83,7 +83,7 @@ class TimerStore:
             return self._connect()
         except sqlite3.DatabaseError:  # no database, or a broken one: it is only a cache
             if self._path is not None:
-                _delete(self._path)
+                delete_store(self._path)
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
@@ -243,6 +243,7 @@ def _unpacked(rows: Iterable[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, Any]
     return [(key, marshal.loads(data)) for key, data in rows]
 
 
-def _delete(path: Path) -> None:
+def delete_store(path: Path) -> None:
+    """Remove the file of a store, and what SQLite keeps beside it."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -1,0 +1,104 @@
+"""Schedules: one occurrence of each is armed, as a timer; it is the scheduler that arms the next, when it fires. Pure.
+
+    armed(D1) ──▶ fires: events of what is due by now, tombstone of D1, armed(D2) ──▶ …       one commit each
+
+The next is strictly after the last, whatever the clock does; an occurrence has an id of its own, made of the job and
+the due time, so even one that was armed twice is one event. Due times are the schedule's; jitter moves the timer alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from playhead.broker.contract import TopicInfo
+from playhead.job import occurrence_event
+from playhead.records import Record
+from playhead.schedule import Schedule, due_times, jittered, schedule_from_wire
+from playhead.serde import from_json, rfc3339, to_json
+from playhead.timer import Timer, armed_record, parse_rfc3339, sent_now
+
+
+def occurrence_id(job_id: str, due_ms: int) -> str:
+    """The same, whoever arms it."""
+    return blake2b(f"{job_id}\0{due_ms}".encode(), digest_size=16).hexdigest()
+
+
+def digest(declared: Mapping[str, Any]) -> str:
+    """Changes when what was declared changes."""
+    return blake2b(to_json(dict(sorted(declared.items()))), digest_size=8).hexdigest()
+
+
+def _armed(
+    job_id: str, declared: Mapping[str, Any], due_ms: int, previous_ms: int | None, delay: TopicInfo, now_ms: int
+) -> Record:
+    payload = {
+        "jobId": job_id,
+        "dueAt": rfc3339(due_ms),
+        "previousDueAt": None if previous_ms is None else rfc3339(previous_ms),
+        "declared": digest(declared),
+    }
+    fires_ms = jittered(job_id, due_ms, int(declared.get("jitterMs") or 0))
+    id_ = occurrence_id(job_id, due_ms)
+    return armed_record(job_id, id_, occurrence_event(job_id), payload, fires_ms, delay.name, delay.partitions, now_ms)
+
+
+def _payload(timer: Timer) -> dict[str, Any]:
+    told = from_json(timer.value or b"{}")
+    return told if isinstance(told, dict) else {}
+
+
+def _due_ms(timer: Timer) -> int:
+    """The schedule's own due time, without jitter."""
+    due = _payload(timer).get("dueAt")
+    return parse_rfc3339(due) if isinstance(due, str) else timer.due_ms
+
+
+def rearm(
+    job_id: str, declared: Mapping[str, Any] | None, armed: Sequence[Timer], delay: TopicInfo, now_ms: int
+) -> tuple[list[Timer], list[Record]]:
+    """What is to be done so that what is armed is what is declared: timers to end, and records to write."""
+    if declared is None:
+        return list(armed), []
+    wanted = digest(declared)
+    if len(armed) == 1 and _payload(armed[0]).get("declared") == wanted:
+        return [], []
+    previous = [told for timer in armed if (told := _payload(timer).get("previousDueAt"))]
+    last_ms = max((parse_rfc3339(told) for told in previous), default=None)
+    due_ms = _schedule(declared).next_after(max(now_ms, last_ms or 0))
+    if due_ms is None:
+        return list(armed), []
+    id_ = occurrence_id(job_id, due_ms)
+    record = _armed(job_id, declared, due_ms, last_ms, delay, now_ms)
+    # The same occurrence keeps its key: its old record is overwritten by the new one, and must not be tombstoned.
+    return [timer for timer in armed if timer.id != id_], [record]
+
+
+def fire_schedule(
+    timer: Timer, declared: Mapping[str, Any] | None, topic: TopicInfo, delay: TopicInfo, now_ms: int
+) -> tuple[list[Record], int]:
+    """The records of an occurrence that is due: events, and the next occurrence. Also how many were passed over."""
+    if declared is None:
+        return [], 0  # its job has no schedule any more
+    job_id, due_ms = timer.schedule, _due_ms(timer)
+    schedule = _schedule(declared)
+    firing, passed_over = due_times(schedule, due_ms - 1, max(now_ms, due_ms), declared.get("catchUp", "one"))
+    records: list[Record] = []
+    previous_ms = None
+    told = _payload(timer).get("previousDueAt")
+    if isinstance(told, str):
+        previous_ms = parse_rfc3339(told)
+    for due in firing:
+        occurrence = _armed(job_id, declared, due, previous_ms, delay, now_ms)
+        records.append(sent_now(occurrence, topic.name, topic.partitions, now_ms))
+        previous_ms = due
+    last_ms = max(now_ms, due_ms)
+    next_ms = schedule.next_after(last_ms)
+    if next_ms is not None:
+        records.append(_armed(job_id, declared, next_ms, previous_ms, delay, now_ms))
+    return records, passed_over
+
+
+def _schedule(declared: Mapping[str, Any]) -> Schedule:
+    return schedule_from_wire(declared["schedule"])

@@ -1,0 +1,86 @@
+"""The scheduler's process: it fires timers until it is told to stop, or until a person has to act."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from playhead.broker.contract import Broker, TopicInfo
+from playhead.clock import SYSTEM_CLOCK, Clock
+from playhead.config import Settings
+from playhead.group.member import Phase
+from playhead.scheduler.lateness import Lateness
+from playhead.scheduler.work import TimerWork
+from playhead.timers.store import TimerStore, delete_store
+
+DEFAULT_DELETE_RETENTION_MS = 86_400_000
+
+
+class Scheduler:
+    """Fires the timers of the partitions that the group gives it. Several schedulers share them.
+
+    Args:
+        broker: started.
+        folder: for the stores, this process's alone; None keeps them in memory.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        settings: Settings | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        folder: Path | None = None,
+    ) -> None:
+        settings = settings if settings is not None else Settings.from_env()
+        self._folder = folder
+        self._clock = clock
+        self._stopping = asyncio.Event()
+        self._work = TimerWork(
+            broker, settings.topic_prefix, clock, structlog.get_logger("playhead.scheduler"), self._open_store
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of its partitions are restored, and fire."""
+        return self._work.member.phase is Phase.RUNNING
+
+    @property
+    def lateness(self) -> Lateness:
+        """Of what this process has fired."""
+        return self._work.lateness
+
+    def status(self) -> dict[str, Any]:
+        """Its phase, its partitions, and how many timers are pending in them."""
+        tasks = self._work.tasks
+        return {
+            "phase": self._work.member.phase.name.lower(),
+            "tasks": sorted(tasks),
+            "pending": sum(task.store.count() for task in tasks.values()),
+        }
+
+    def stop(self) -> None:
+        """Commit what is under way and leave the group. `run` returns afterwards."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Fire until `stop`.
+
+        Raises:
+            Fatal, UnknownTopic, NotAuthorized: a person has to act.
+        """
+        await self._work.member.run(self._stopping, 0.0)
+
+    def _open_store(self, topic: TopicInfo, number: int, anew: bool) -> TimerStore:
+        if self._folder is None:
+            return TimerStore(None, topic.id)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{topic.name}-{number}.db"
+        if anew:
+            delete_store(path)
+        # What is older may have missed a tombstone that was compacted away.
+        retention_ms = int(topic.config.get("delete.retention.ms", DEFAULT_DELETE_RETENTION_MS))
+        return TimerStore(path, topic.id, int(self._clock.time() * 1000) - retention_ms // 2)

@@ -1,0 +1,124 @@
+"""A partition of topic `delay` in the hands of this scheduler.
+
+The store is the fold of what was read. Between a commit and the moment in which its tombstones are read back, the store
+still holds what has fired: `gone` tells. A timer is looked at once, in the order of firing; `cursor` is how far that
+is.
+
+    due time ──────────▶
+    fired, read back │ gone, in the store yet │ cursor │ due later …
+                                   ▲
+                                   └ `late`: came after the cursor had passed its place
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from playhead.broker.contract import Mark
+from playhead.group.checkpoint import Owner, encode
+from playhead.records import Partition, StoredRecord
+from playhead.timer import SCHEDULED, TIMER, Request, Timer, read_key
+from playhead.timers.store import Place, TimerStore, Unwanted
+
+START = Place(-1, -1)
+
+
+class TimerTask:
+    """Implements `playhead.group.work.OwnedTask`."""
+
+    def __init__(
+        self, number: int, owner: Owner, partition: Partition, store: TimerStore, now_ms: Callable[[], int]
+    ) -> None:
+        self.number = number
+        self.owner = owner
+        self.partition = partition
+        self.store = store
+        self.moved = False
+        self.alive = True
+        self.cursor = START
+        self.late: deque[Place] = deque()
+        self.gone: set[str] = set()
+        """Ids of timers that a commit, gathered or in the log, ends."""
+        self.answering: set[bytes] = set()
+        """Keys of requests, and of unwanted records, that a commit answers."""
+        self.gathered = 0
+        """How many endings wait for their commit."""
+        self.schedules_changed = True
+        """Whether what is armed has to be compared with what is declared."""
+        self._now_ms = now_ms
+
+    @property
+    def partitions(self) -> Collection[Partition]:
+        return (self.partition,)
+
+    def fetched_to(self, partition: Partition) -> int:
+        return self.store.position
+
+    def resumed(self) -> None:
+        """Nothing is ever paused: what is read goes to the store."""
+
+    def marks(self, ending: Mapping[Any, set[int]]) -> dict[Partition, Mark]:
+        """The offset tells how far it was read; what is pending, the log itself tells."""
+        at = self.store.position
+        return {self.partition: Mark(at, encode(self.owner, at, ()))}
+
+    def take(self, partition: Partition, records: Sequence[StoredRecord]) -> None:
+        """Fold what was read. A tombstone that comes back ends what was `gone` for it."""
+        records = [record for record in records if record.offset >= self.store.position]
+        if not records:
+            return
+        placed = self.store.apply(records, records[-1].offset + 1, self._now_ms())
+        self.late.extend(place for place in placed if place < self.cursor)
+        for record in records:
+            key = read_key(record.key)
+            if key is None:
+                continue
+            self.schedules_changed = self.schedules_changed or key.kind == SCHEDULED
+            if record.value is None:
+                if key.kind == TIMER:
+                    self.gone.discard(key.id)
+                self.answering.discard(record.key or b"")
+        self.moved = True
+
+    def due(self, now_ms: int, limit: int) -> list[Timer]:
+        """The next timers that are due, and were not looked at before."""
+        found = [self.store.at(self.late.popleft()) for _ in range(min(limit, len(self.late)))]
+        timers = [timer for timer in found if timer is not None]
+        if len(found) < limit:
+            rows = self.store.due(now_ms, self.cursor, limit - len(found))
+            if rows:
+                self.cursor = rows[-1][0]
+            timers += [timer for _, timer in rows]
+        return [timer for timer in timers if timer.id not in self.gone]
+
+    def next_due_ms(self) -> int | None:
+        """When to look again; a moment that has passed means now."""
+        return 0 if self.late else self.store.next_due_ms(self.cursor)
+
+    def pending(self, timer_id: str) -> Timer | None:
+        """A timer that no commit has ended yet."""
+        return None if timer_id in self.gone else self.store.find(timer_id)
+
+    def asked(self) -> list[Request | Unwanted]:
+        return [asked for asked in self.store.asked() if asked.key not in self.answering]
+
+
+class Told(NamedTuple):
+    """What an ending is of: the timers that it ends. Implements `playhead.group.work.Subject`."""
+
+    task: TimerTask
+    timers: Sequence[Timer]
+    due_ms: int | None
+    """When the timer was due; None where nothing fired."""
+    last_try: bool
+    """Whether this is the dead letter already."""
+    number: int
+    """Makes it different from any other."""
+    progress: None = None
+    offset: int = -1
+
+    @property
+    def dropped(self) -> bool:
+        return not self.task.alive

@@ -1,0 +1,327 @@
+"""What the scheduler does with its partitions of topic `delay`: fire, answer, arm.
+
+    fetch ──▶ task.take ──▶ store ──┬─ due ─────────▶ event + tombstone ───────────────┐
+                                    ├─ request ─────▶ (tombstone, new timer) + answer ─┼──▶ committer
+                                    └─ schedule ────▶ next occurrence ─────────────────┘
+
+A timer is due when this machine's clock says so, and not a millisecond before. All that happens to a timer is one
+commit, with the checkpoint of its partition as the fence: so it fires once, or is canceled, whoever else tries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, cast
+
+from playhead.broker.contract import Broker, TopicInfo
+from playhead.clock import Clock, within
+from playhead.errors import BrokerUnavailable, Fatal, InvalidInput
+from playhead.events import entity_of
+from playhead.group.member import Group, Member, Phase
+from playhead.group.work import Ending, OwnedTask, Taken
+from playhead.ids import new_event_id
+from playhead.records import Partition, Record, StoredRecord
+from playhead.run import DeadLetter
+from playhead.scheduler.arming import fire_schedule, rearm
+from playhead.scheduler.lateness import Lateness
+from playhead.scheduler.task import TimerTask, Told
+from playhead.serde import CE_ID, CE_SOURCE, CE_TIME, CE_TYPE, JSON_HEADER, MINTED_HEADER, SPEC_VERSION_HEADER, rfc3339
+from playhead.timer import CANCELED, RESCHEDULED, TOO_LATE, Request, Timer, tombstone
+from playhead.timers.store import TimerStore, Unwanted
+from playhead.topics import DEAD_LETTER, DELAY
+
+GROUP = "playhead.scheduler"
+MAX_GATHERED = 8_000
+"""Endings that wait for their commit, in all; beyond it nothing more is taken up."""
+MAX_ENDINGS_PER_COMMIT = 4_000
+"""Two records each, most often; twice as large a commit as a job's is half as much work for each of them."""
+MAX_NAP_SECONDS = 0.25
+"""How soon a clock that was set forward is noticed."""
+MIN_NAP_SECONDS = 0.0001
+"""Below what a float of the time of day can tell apart, a nap would never end."""
+_PROGRESS_RECORDS = 500_000
+_LOOK_UP_AGAIN_SECONDS = 0.5
+
+
+class TimerWork:
+    """Implements `playhead.group.work.Work`.
+
+    Args:
+        open_store: of a topic and a partition of it; True for a new one, whatever is there already.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        prefix: str,
+        clock: Clock,
+        logger: Any,
+        open_store: Callable[[TopicInfo, int, bool], TimerStore],
+    ) -> None:
+        group = Group(
+            title="the scheduler",
+            name=prefix + GROUP,
+            topic=prefix + DELAY,
+            prefix=prefix,
+            start="earliest",
+            remedy="Let it begin again: playhead timers reset. What is pending is in the log; nothing fires twice.",
+            max_endings=MAX_ENDINGS_PER_COMMIT,
+        )
+        self.member = Member(group, self, broker, clock, logger)
+        self.lateness = Lateness()
+        self._broker = broker
+        self._prefix = prefix
+        self._clock = clock
+        self._logger = logger
+        self._open_store = open_store
+        self._numbers = count()
+        self._stir = asyncio.Event()
+        self._stopping = False
+        self._keeping: asyncio.Task[None] | None = None
+        self._delay: TopicInfo
+        self._dead_letters: TopicInfo
+
+    @property
+    def tasks(self) -> dict[int, TimerTask]:
+        return cast("dict[int, TimerTask]", self.member.tasks)
+
+    # ── joining and restoring ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def prepare(self) -> None:
+        self._delay = await self._broker.topic(self._prefix + DELAY)
+        self._dead_letters = await self._broker.topic(self._prefix + DEAD_LETTER)
+
+    def joined(self, member: Member) -> None:
+        self._keeping = asyncio.create_task(self._keep_time(), name="timers")
+
+    async def restore(self, taken: Taken) -> TimerTask:
+        """Bring the store up to the end that the partition has now, uncommitted: nothing that was open is missed."""
+        topic = await self._broker.topic(self._delay.name)
+        partition = Partition(topic.name, taken.number)
+        store = self._open_store(topic, taken.number, False)
+        try:
+            start, end = (await self._broker.bounds([partition], committed=False))[partition]
+            if store.position > end:  # the log lost its tail: what the store knows beyond it never was
+                store.close()
+                store = self._open_store(topic, taken.number, True)
+            first = max(store.position, start)
+            if end - first > _PROGRESS_RECORDS:
+                self._logger.info("rebuilding timers", partition=taken.number, offsets=end - first)
+            await self._read_into(store, partition, first, end)
+        except BaseException:
+            store.close()
+            raise
+        return TimerTask(taken.number, taken.owner, partition, store, self._now_ms)
+
+    async def _read_into(self, store: TimerStore, partition: Partition, first: int, end: int) -> None:
+        told = first
+
+        async def fold(records: Sequence[StoredRecord]) -> None:
+            nonlocal told
+            store.apply(records, records[-1].offset + 1, self._now_ms())
+            if store.position - told > _PROGRESS_RECORDS:
+                told = store.position
+                self._logger.info("rebuilding timers", partition=partition.partition, offset=told, end=end)
+
+        await self._broker.read(partition, first, end, fold)
+        store.apply((), end, self._now_ms())
+
+    # ── keeping time ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pump(self) -> None:
+        """Something was read, or may go on."""
+        if any(task.moved for task in self.tasks.values()):
+            self.member.committer.skipped()
+        self._stir.set()
+
+    async def _keep_time(self) -> None:
+        """Do what is to be done, then wait for the next timer, or until something changes."""
+        while True:
+            self._stir.clear()
+            try:
+                seconds = await self._do_what_is_due()
+            except BrokerUnavailable as error:
+                self._logger.warning("the broker is away; timers wait", error=str(error))
+                seconds = _LOOK_UP_AGAIN_SECONDS
+            except Exception as error:  # noqa: BLE001 -- nobody awaits this task: the error is the member's
+                self.member.give_up(error)
+                return
+            if seconds > 0:
+                await within(self._clock, seconds, self._stir.wait())
+
+    async def _do_what_is_due(self) -> float:
+        """Take up what has its time. Returns the seconds until the next look.
+
+        1. answer requests, and end what is unwanted;
+        2. arm schedules that are new or have changed;
+        3. fire what is due, as much as may gather.
+        """
+        if self._stopping or self.member.phase is not Phase.RUNNING:
+            return MAX_NAP_SECONDS
+        for task in list(self.tasks.values()):
+            for asked in task.asked():
+                self._answer(task, asked)
+            self._arm(task)
+            while task.alive and (room := MAX_GATHERED - task.gathered) > 0:
+                timers = task.due(self._now_ms(), room)
+                if not timers:
+                    break
+                await self._fire(task, timers)
+        if all(task.gathered >= MAX_GATHERED for task in self.tasks.values()):
+            return MAX_NAP_SECONDS  # the next commit stirs
+        waiting = [task.next_due_ms() for task in self.tasks.values() if task.gathered < MAX_GATHERED]
+        dues = [due for due in waiting if due is not None]
+        if not dues:
+            return MAX_NAP_SECONDS
+        due_ms = min(dues)
+        if due_ms <= self._now_ms():
+            return 0.0
+        return min(max(MIN_NAP_SECONDS, due_ms / 1000 - self._clock.time()), MAX_NAP_SECONDS)
+
+    async def _fire(self, task: TimerTask, timers: Sequence[Timer]) -> None:
+        topics: dict[str, TopicInfo | InvalidInput] = {}
+        for name in {self._prefix + entity_of(timer.name) for timer in timers}:
+            try:
+                topics[name] = self._broker.known_topic(name) or await self._broker.topic(name)
+            except InvalidInput as error:
+                topics[name] = error
+        if not task.alive:
+            return
+        for timer in timers:
+            topic = topics[self._prefix + entity_of(timer.name)]
+            if isinstance(topic, InvalidInput):
+                self._bury(task, timer, str(topic))
+            elif timer.schedule:
+                now_ms = self._now_ms()
+                told = task.store.schedules().get(timer.schedule)
+                records, passed_over = fire_schedule(timer, told, topic, self._delay, now_ms)
+                if passed_over:
+                    self._logger.warning("occurrences passed over", schedule=timer.schedule, passed_over=passed_over)
+                self._tell(task, [timer], records, due_ms=timer.due_ms)
+            else:
+                event = timer.event(topic.name, topic.partitions, self._now_ms())
+                self._tell(task, [timer], [event], due_ms=timer.due_ms)
+
+    def _answer(self, task: TimerTask, asked: Request | Unwanted) -> None:
+        now_ms, topic = self._now_ms(), self._delay
+        task.answering.add(asked.key)
+        if isinstance(asked, Unwanted):
+            self._logger.warning("a record of topic delay is no timer; it is dropped", reason=asked.reason)
+            self._tell(task, (), [tombstone(asked.key, topic.name, task.number, now_ms)])
+            return
+        timer = task.pending(asked.id)
+        if timer is None:
+            self._tell(task, (), asked.answer(TOO_LATE, topic.name, task.number, now_ms))
+        elif asked.new_id:
+            moved = timer.moved_to(asked.new_id, asked.due_ms, topic.name, topic.partitions, now_ms)
+            answer = asked.answer(RESCHEDULED, topic.name, task.number, now_ms)
+            self._tell(task, [timer], [moved, *answer])
+        else:
+            self._tell(task, [timer], asked.answer(CANCELED, topic.name, task.number, now_ms))
+
+    def _arm(self, task: TimerTask) -> None:
+        """Arm what is declared and not armed, or armed as it was declared before; disarm what is declared no more."""
+        if not task.schedules_changed:
+            return
+        task.schedules_changed = False
+        declared = task.store.schedules()
+        for job_id in declared.keys() | task.store.scheduled_jobs():
+            armed = [timer for timer in task.store.armed(job_id) if timer.id not in task.gone]
+            ends, records = rearm(job_id, declared.get(job_id), armed, self._delay, self._now_ms())
+            if ends or records:
+                self._tell(task, ends, records)
+
+    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(
+        self,
+        task: TimerTask,
+        timers: Sequence[Timer],
+        records: Sequence[Record],
+        *,
+        due_ms: int | None = None,
+        last_try: bool = False,
+    ) -> None:
+        """Commit these records, and the end of these timers with them."""
+        now_ms = self._now_ms()
+        ends = [tombstone(timer.key, self._delay.name, task.number, now_ms) for timer in timers]
+        task.gone.update(timer.id for timer in timers)
+        told = Told(task, tuple(timers), due_ms, last_try, next(self._numbers))
+        task.gathered += 1
+        self.member.committer.add(Ending(told, [*records, *ends], final=False))
+
+    def _bury(self, task: TimerTask, timer: Timer, reason: str) -> None:
+        self._logger.error("a timer can't be sent; it goes to the dead letters", timer_id=timer.id, reason=reason)
+        self._tell(task, [timer], [self._dead_letter(task, timer, reason)], last_try=True)
+
+    def _dead_letter(self, task: TimerTask, timer: Timer, reason: str) -> Record:
+        now_ms = self._now_ms()
+        letter = DeadLetter(
+            job_id=GROUP,
+            reason=reason,
+            topic=self._delay.name,
+            partition=task.number,
+            offset=-1,
+            timestamp_ms=now_ms,
+            key=b64encode(timer.key).decode(),
+            value=None if timer.value is None else b64encode(timer.value).decode(),
+            headers=[(name, b64encode(text or b"").decode()) for name, text in timer.headers],
+        )
+        headers = [
+            (CE_TYPE, b"dead-letter.created"),
+            (CE_ID, new_event_id().encode()),
+            SPEC_VERSION_HEADER,
+            (CE_SOURCE, b"/playhead/scheduler"),
+            (CE_TIME, rfc3339(now_ms).encode()),
+            JSON_HEADER,
+            MINTED_HEADER,
+        ]
+        topic, partition = self._dead_letters, task.number % self._dead_letters.partitions
+        value = letter.model_dump_json(by_alias=True).encode()
+        return Record(topic.name, partition, timer.id.encode(), value, headers, now_ms)
+
+    def committed(self, endings: Sequence[Ending]) -> None:
+        now_ms = self._clock.time() * 1000
+        for told, _, _ in endings:
+            told.task.gathered -= 1
+            if told.due_ms is not None:
+                self.lateness.add(now_ms - told.due_ms)
+        self._stir.set()
+
+    def refused(self, subject: Told, reason: str) -> None:
+        """The broker refuses the event: it is a dead letter, and its neighbours fire without it."""
+        subject.task.gathered -= 1
+        if subject.last_try or not subject.timers:
+            self.member.give_up(
+                Fatal(
+                    f"the broker refuses what the scheduler writes: {reason}.",
+                    remedy="Check the settings and ACLs of the topics `delay` and `dead-letter`: playhead topics check",
+                )
+            )
+            return
+        if subject.dropped:
+            return
+        (timer,) = subject.timers
+        self._bury(subject.task, timer, reason)
+
+    # ── letting go ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def drop(self, task: OwnedTask) -> None:
+        timers = cast("TimerTask", task)
+        timers.alive = False
+        timers.store.close()
+
+    async def finish(self, grace_seconds: float) -> None:
+        """What has gathered is committed by the member; nothing more is taken up."""
+        self._stopping = True
+
+    async def close(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)

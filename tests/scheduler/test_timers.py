@@ -1,0 +1,290 @@
+"""Timers fire once, never early, or are canceled: on the in-memory broker, on a clock that the test moves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from playhead.broker.contract import Record
+from playhead.errors import InvalidDelay, SchedulerSilent, TooLate
+from playhead.events import outgoing
+from playhead.serde import DUE
+from playhead.timer import parse_rfc3339, timer_record
+from playhead.topics import DELAY
+from tests.scheduler.place import Place
+
+
+class TestFiring:
+    async def test_event_is_sent_when_it_is_due_and_not_before(self, place: Place) -> None:
+        await place.start()
+        await place.send(1, delay={"hours": 24})
+        await place.clock.advance(24 * 3600 - 1)
+        assert place.fired() == []
+        await place.clock.advance(1.5)
+        assert place.fired() == [1]
+        (event,) = place.events()
+        assert event.record.timestamp >= parse_rfc3339(event.headers[DUE].decode())
+        assert place.pending() == 0
+
+    async def test_event_is_what_was_sent_with_its_key_cause_and_id(self, place: Place) -> None:
+        await place.start()
+        sent = await place.client.send_event("thing.made", {"n": 1}, key="k", delay=timedelta(seconds=5))
+        assert (sent.topic, sent.due_at) == (DELAY, datetime(2026, 1, 1, 0, 0, 6, tzinfo=UTC))
+        await place.clock.advance(6)
+        (event,) = place.events()
+        assert (event.id, event.name, event.key, event.payload()) == (sent.id, "thing.made", "k", {"n": 1})
+        assert event.correlation_id == sent.id
+        assert event.minted
+        assert event.source == "/playhead/place"
+
+    async def test_many_fire_in_the_order_of_their_due_times(self, place: Place) -> None:
+        await place.start()
+        for n in (5, 1, 4, 2, 3):
+            await place.send(n, delay=timedelta(seconds=n))
+        await place.clock.advance(10)
+        assert place.fired() == [1, 2, 3, 4, 5]
+
+    @pytest.mark.parametrize(
+        "when",
+        [
+            {"delay": timedelta(0)},
+            {"delay": {"seconds": 0}},
+            {"at": "2025-12-31T23:59:00Z"},
+            {"at": "1999-01-01T00:00:00+02:00"},
+        ],
+    )
+    async def test_what_is_due_already_is_sent_at_once(self, place: Place, when: dict[str, object]) -> None:
+        await place.start()
+        await place.send(1, **when)
+        await place.clock.advance(0.1)
+        assert place.fired() == [1]
+
+    async def test_burst_is_sent_once_each(self, place: Place) -> None:
+        await place.start()
+        events = [outgoing("thing.made", {"n": n}, delay={"seconds": 30}) for n in range(10_000)]
+        await place.client.send_all(events)
+        await place.clock.advance(40)
+        assert sorted(place.fired()) == list(range(10_000))
+        assert place.pending() == 0
+
+    async def test_topic_that_is_gone_makes_a_dead_letter_and_holds_nothing_up(self, place: Place) -> None:
+        await place.start()
+        info = await place.broker.topic(DELAY)
+        lost = outgoing("lost.thing", {"n": 0}, delay={"seconds": 1}).sent_at(int(place.clock.time() * 1000))
+        await place.broker.append([timer_record(lost, DELAY, info.partitions, "/x", int(place.clock.time() * 1000))])
+        await place.send(1, delay={"seconds": 1})
+        await place.clock.advance(3)
+        assert place.fired() == [1]
+        (letter,) = place.dead_letters()
+        assert "lost" in letter["reason"]
+        assert place.pending() == 0
+
+    async def test_record_that_is_no_timer_is_ended(self, place: Place) -> None:
+        await place.start()
+        now_ms = int(place.clock.time() * 1000)
+        await place.broker.append([Record(DELAY, 0, b"timer/-/x", b"{}", [("ce_dueat", b"soon")], now_ms)])
+        await place.clock.advance(2)
+        assert place.pending() == 0
+        assert place.fired() == []
+
+
+class TestClock:
+    async def test_set_forward_fires_what_it_says_is_due(self, place: Place) -> None:
+        await place.start()
+        await place.send(1, delay={"hours": 1})
+        place.clock.jump(3600)
+        await place.clock.advance(1)
+        assert place.fired() == [1]
+
+    async def test_set_back_fires_nothing_early_by_the_new_time(self, place: Place) -> None:
+        await place.start()
+        await place.send(1, delay={"seconds": 60})
+        place.clock.jump(-3600)
+        await place.clock.advance(120)
+        assert place.fired() == []
+        await place.clock.advance(3600)
+        assert place.fired() == [1]
+
+    async def test_delay_of_years_is_kept(self, place: Place) -> None:
+        await place.start()
+        sent = await place.client.send_event("thing.made", {"n": 1}, delay={"days": 3653})
+        assert sent.due_at is not None
+        assert sent.due_at.year == 2036
+        place.clock.jump(3653 * 86_400)
+        await place.clock.advance(1)
+        assert place.fired() == [1]
+
+
+class TestCanceling:
+    async def test_canceled_timer_never_fires(self, place: Place) -> None:
+        await place.start()
+        timer = await place.send(1, delay={"seconds": 10})
+        assert await place.while_time_passes(place.client.cancel_event(timer)) is True
+        await place.clock.advance(20)
+        assert place.fired() == []
+        assert place.pending() == 0
+
+    async def test_timer_that_has_fired_can_not_be_canceled(self, place: Place) -> None:
+        await place.start()
+        timer = await place.send(1, delay={"seconds": 1})
+        await place.clock.advance(5)
+        assert await place.while_time_passes(place.client.cancel_event(timer)) is False
+        assert place.fired() == [1]
+
+    async def test_one_of_firing_and_canceling_wins_and_the_caller_learns_which(self, place: Place) -> None:
+        await place.start()
+        place.broker.commit_latency_seconds = 0.003
+        timers = [await place.send(n, delay={"milliseconds": 300 + 20 * n}) for n in range(40)]
+        await place.clock.advance(0.5)
+        asked = [place.while_time_passes(place.client.cancel_event(timer), 0.2) for timer in timers]
+        canceled = [n for n, asking in enumerate(asked) if await asking]
+        await place.clock.advance(5)
+        assert sorted(canceled + place.fired()) == list(range(40))
+        assert canceled
+
+    async def test_canceling_twice_is_too_late_the_second_time(self, place: Place) -> None:
+        await place.start()
+        timer = await place.send(1, delay={"seconds": 10})
+        assert await place.while_time_passes(place.client.cancel_event(timer)) is True
+        assert await place.while_time_passes(place.client.cancel_event(timer)) is False
+
+    async def test_without_a_scheduler_the_caller_is_told_and_the_next_one_answers(self, place: Place) -> None:
+        timer = await place.send(1, delay={"seconds": 60})
+        with pytest.raises(SchedulerSilent):
+            await place.while_time_passes(place.client.cancel_event(timer), 12)
+        await place.start()
+        await place.clock.advance(100)
+        assert place.fired() == []
+
+    async def test_timer_is_moved_to_a_new_id(self, place: Place) -> None:
+        await place.start()
+        timer = await place.send(1, delay={"seconds": 10}, key="k")
+        new, due_at = await place.while_time_passes(place.client.reschedule_event(timer, delay={"seconds": 60}))
+        assert due_at.tzinfo is UTC
+        await place.clock.advance(30)
+        assert place.fired() == []
+        await place.clock.advance(40)
+        (event,) = place.events()
+        assert (event.id, event.key, event.payload()) == (new, "k", {"n": 1})
+        with pytest.raises(TooLate):
+            await place.while_time_passes(place.client.reschedule_event(new, delay={"seconds": 60}))
+
+
+class TestIds:
+    async def test_second_timer_of_a_pending_id_changes_nothing(self, place: Place) -> None:
+        """Neither its time nor its payload; also where nothing but the second is left after compaction."""
+        await place.send(1, id="chosen", delay={"seconds": 10})
+        await place.send(2, id="chosen", delay={"seconds": 5})
+        await place.start()
+        await place.send(3, id="chosen", delay={"seconds": 1})
+        await place.clock.advance(8)
+        assert place.fired() == []
+        await place.clock.advance(10)
+        assert place.fired() == [1]
+        assert place.pending() == 0
+
+
+class TestSeveral:
+    async def test_share_the_partitions_and_fire_each_timer_once(self, place: Place) -> None:
+        first = await place.start()
+        for n in range(50):
+            await place.send(n, delay={"seconds": 10 + n})
+        second = await place.start()
+        await place.clock.advance(10)
+        assert sorted(first.scheduler.status()["tasks"] + second.scheduler.status()["tasks"]) == [0, 1]
+        await place.clock.advance(20)
+        await place.stop(first)
+        await place.clock.advance(60)
+        assert place.fired() == list(range(50))
+
+    async def test_what_was_due_while_nobody_ran_is_sent_by_the_next(self, place: Place) -> None:
+        first = await place.start()
+        await place.send(1, delay={"seconds": 10})
+        await place.send(2, delay={"seconds": 100})
+        await place.stop(first)
+        await place.clock.advance(50)
+        assert place.fired() == []
+        await place.start()
+        assert place.fired() == [1]
+        await place.clock.advance(60)
+        assert place.fired() == [1, 2]
+
+    async def test_unknown_outcome_is_looked_up_in_the_log(self, place: Place) -> None:
+        running = await place.start()
+        await place.send(1, delay={"seconds": 1})
+        await place.clock.advance(0.5)
+        running.scheduler._work.member.unknown("for this test")
+        await place.clock.advance(5)
+        assert place.fired() == [1]
+        running.scheduler._work.member.unknown("for this test")
+        await place.clock.advance(5)
+        assert place.fired() == [1]
+
+
+class TestStore:
+    async def test_is_taken_up_where_it_was_left(self, place: Place, tmp_path: Path) -> None:
+        first = await place.start(tmp_path)
+        for n in range(20):
+            await place.send(n, delay={"seconds": 100 + n})
+        await place.clock.advance(5)
+        await place.stop(first)
+        assert place.stores(tmp_path)
+        second = await place.start(tmp_path)
+        assert second.scheduler.status()["pending"] == 20
+        await place.clock.advance(200)
+        assert place.fired() == list(range(20))
+
+    @pytest.mark.parametrize("damage", ["deleted", "garbage", "too old", "of another topic"])
+    async def test_that_can_not_be_trusted_is_rebuilt(self, place: Place, tmp_path: Path, damage: str) -> None:
+        first = await place.start(tmp_path)
+        await place.send(1, delay={"hours": 48})
+        await place.clock.advance(5)
+        await place.stop(first)
+        for path in place.stores(tmp_path):
+            if damage == "deleted":
+                path.unlink()
+            elif damage == "garbage":
+                path.write_bytes(b"no database")
+        if damage == "too old":
+            place.clock.jump(13 * 3600)
+        elif damage == "of another topic":
+            place.broker.existing_topic(DELAY).id = "another"
+        second = await place.start(tmp_path)
+        assert second.scheduler.status()["pending"] == 1
+        place.clock.jump(48 * 3600)
+        await place.clock.advance(2)
+        assert place.fired() == [1]
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("options", "field"),
+        [
+            ({"delay": {"hours": -1}}, "delay.hours"),
+            ({"delay": timedelta(seconds=-1)}, "delay"),
+            ({"delay": {"hours": float("nan")}}, "delay.hours"),
+            ({"delay": {"hours": float("inf")}}, "delay.hours"),
+            ({"delay": {"fortnights": 1}}, "delay.fortnights"),
+            ({"delay": {"hours": True}}, "delay.hours"),
+            ({"delay": {"hours": "1"}}, "delay.hours"),
+            ({"delay": {}}, "delay"),
+            ({"delay": 5}, "delay"),
+            ({"delay": {"weeks": 1e300}}, "delay"),
+            ({"delay": {"days": 40_000}}, "delay"),
+            ({"at": "2026-03-01T09:00:00"}, "at"),
+            ({"at": datetime(2026, 3, 1)}, "at"),  # noqa: DTZ001 -- it is the point
+            ({"at": "tomorrow"}, "at"),
+            ({"at": "2200-01-01T00:00:00Z"}, "at"),
+            ({"at": 5}, "at"),
+            ({"delay": {"hours": 1}, "at": "2026-03-01T09:00:00Z"}, "delay"),
+        ],
+    )
+    async def test_that_can_not_be_used_are_refused_by_name(
+        self, place: Place, options: dict[str, object], field: str
+    ) -> None:
+        with pytest.raises(InvalidDelay) as refused:
+            await place.send(1, **options)
+        assert refused.value.field == field
+        assert place.pending() == 0
