@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from playhead import Client
 from playhead.broker.memory import MemoryBroker
 from playhead.http import create_app, reaches
-from playhead.topics import entity_topic
+from playhead.topics import entity_topic, system_topics
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ async def memory() -> AsyncIterator[MemoryBroker]:
     """(The fixture `broker` is the real one, which the tests marked kafka share.)"""
     memory = MemoryBroker()
     await memory.start()
-    await memory.create_topics([entity_topic(name) for name in ("test", "parcel", "thing")])
+    await memory.create_topics([entity_topic(name) for name in ("test", "parcel", "thing")] + system_topics())
     yield memory
     await memory.stop()
 

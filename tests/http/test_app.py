@@ -21,7 +21,7 @@ async def test_root_names_every_endpoint(http: httpx.AsyncClient, app: FastAPI) 
     answer = await http.get("/")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
-    assert all(path in answer.text for path in app.openapi()["paths"])
+    assert all(path.partition("{")[0] in answer.text for path in app.openapi()["paths"])
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/trigger/", "/docs", "/redoc", "/docs/oauth2-redirect", "/%00", "/%ff"])

@@ -51,7 +51,7 @@ async def test_some_refused_is_207_and_each_says_why_in_its_place(
         "PH101",
         "PH601",
         "PH601",
-        "PH607",
+        "PH109",
         "PH104",
         "PH102",
         "PH103",

@@ -66,7 +66,14 @@ def test_has_the_fields_that_openapi_requires(document: dict[str, Any]) -> None:
     assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
     assert document["info"]["title"] == "Playhead"
     assert document["info"]["version"]
-    assert set(document["paths"]) == {"/", "/trigger", "/api/events", "/healthz", "/readyz"}
+    assert set(document["paths"]) == {
+        "/",
+        "/trigger",
+        "/api/events",
+        "/api/timers/{timer_id}",
+        "/healthz",
+        "/readyz",
+    }
 
 
 def test_operations_are_well_formed(document: dict[str, Any]) -> None:
@@ -140,7 +147,7 @@ def test_every_status_is_described(document: dict[str, Any], path: str, method: 
 
 def test_request_schema_has_the_fields_that_are_taken(document: dict[str, Any]) -> None:
     trigger = document["components"]["schemas"]["TriggerRequest"]
-    assert trigger["properties"].keys() == EVENT_FIELDS == {"event", "payload", "id", "key"}
+    assert trigger["properties"].keys() == EVENT_FIELDS == {"event", "payload", "id", "key", "delay", "at"}
     assert trigger["required"] == ["event"]
     assert trigger["additionalProperties"] is False
     assert document["components"]["schemas"]["BatchRequest"]["properties"].keys() == BATCH_FIELDS == {"events"}

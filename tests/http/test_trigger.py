@@ -160,9 +160,9 @@ class TestRefused:
         assert all(field["error"] for field in error["fields"])
 
     async def test_unknown_field_is_named(self, http: httpx.AsyncClient, memory: MemoryBroker) -> None:
-        error = await self.refused(http, memory, {"event": "thing.happened", "delay": {"hours": 24}, "kye": "7"})
+        error = await self.refused(http, memory, {"event": "thing.happened", "dealy": {"hours": 24}, "kye": "7"})
         assert error["code"] == "PH607"
-        assert [field["field"] for field in error["fields"]] == ["delay", "kye"]
+        assert [field["field"] for field in error["fields"]] == ["dealy", "kye"]
 
     @pytest.mark.parametrize("field", ["id", "key"])
     @pytest.mark.parametrize("value", [5, True, {}, []])

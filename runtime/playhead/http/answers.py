@@ -12,13 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from playhead.errors import (
+    BrokerUnavailable,
     EventTooLarge,
+    InvalidDelay,
     InvalidEventName,
     InvalidInput,
     InvalidPayload,
     NotAuthorized,
     PlayheadError,
     Retriable,
+    TooLate,
     UnknownTopic,
 )
 from playhead.http.limits import MAX_ERROR_CHARS, MAX_FIELDS_NAMED, RETRY_AFTER_SECONDS
@@ -35,6 +38,7 @@ MAY_BE_WRITTEN = (
 _STATUSES: Final[tuple[tuple[type[PlayheadError], int], ...]] = (
     (EventTooLarge, 413),
     (NotAuthorized, 502),  # these are the server's credentials: nothing that the caller sends could change it
+    (TooLate, 409),
     (InvalidInput, 422),
     (Retriable, 503),
     (PlayheadError, 502),  # the broker answers but can't be used until a person acts (BrokerTooOld, TopicMisfit)
@@ -47,7 +51,7 @@ class JsonAnswer(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return orjson.dumps(content)
+        return orjson.dumps(content, option=orjson.OPT_UTC_Z)
 
 
 def status_of(error: PlayheadError) -> int:
@@ -60,7 +64,9 @@ def status_of(error: PlayheadError) -> int:
 def failure(error: PlayheadError) -> dict[str, Any]:
     """The error as a JSON object: `error`, `code`, what it knows, `remedy`."""
     remedy = (
-        MAY_BE_WRITTEN if isinstance(error, Retriable) else error.remedy or "Correct what is named, and send it again."
+        MAY_BE_WRITTEN
+        if isinstance(error, BrokerUnavailable)
+        else error.remedy or "Correct what is named, and send it again."
     )
     message = error.message
     if len(message) > MAX_ERROR_CHARS:
@@ -101,6 +107,8 @@ def _details(error: PlayheadError) -> Mapping[str, Any]:
         return {"rule": error.rule, "suggestion": error.suggestion}
     if isinstance(error, InvalidPayload):
         return {"fields": named(error.fields[:MAX_FIELDS_NAMED])}
+    if isinstance(error, InvalidDelay):
+        return {"fields": named([(error.field, error.why)])}
     if isinstance(error, EventTooLarge):
         return {"size_bytes": error.size_bytes, "limit_bytes": error.limit_bytes}
     if isinstance(error, UnknownTopic):

@@ -21,7 +21,7 @@ from playhead.client import Client
 from playhead.errors import PlayheadError
 from playhead.http import openapi
 from playhead.http.answers import playhead_error, routing_error
-from playhead.http.endpoints import Health, Sending, index
+from playhead.http.endpoints import Health, Sending, Timers, index
 from playhead.http.limits import DEFAULT_LIMITS, Limits
 from playhead.http.outermost import Outermost
 from playhead.http.readiness import BrokerProbe, WorkerState
@@ -67,10 +67,12 @@ def create_app(
         exception_handlers={PlayheadError: playhead_error, HTTPException: routing_error},
     )
     app.add_middleware(Outermost)
-    sending, health = Sending(client, limits), Health(broker_reached, worker, limits)
+    sending, timers, health = Sending(client, limits), Timers(client, limits), Health(broker_reached, worker, limits)
     routes = APIRouter(route_class=PlainRoute)
     routes.add_api_route("/trigger", sending.trigger, methods=["POST"], **openapi.TRIGGER)
     routes.add_api_route("/api/events", sending.batch, methods=["POST"], **openapi.BATCH)
+    routes.add_api_route("/api/timers/{timer_id:path}", timers.cancel, methods=["DELETE"], **openapi.CANCEL)
+    routes.add_api_route("/api/timers/{timer_id:path}", timers.move, methods=["PATCH"], **openapi.MOVE)
     routes.add_api_route("/healthz", health.alive, methods=["GET"], **openapi.ALIVE)
     routes.add_api_route("/readyz", health.ready, methods=["GET"], **openapi.READY)
     routes.add_api_route("/", index, methods=["GET"], **openapi.INDEX)

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from playhead.client import Client
-from playhead.errors import PlayheadError, Retriable
+from playhead.errors import PlayheadError, Retriable, TooLate
 from playhead.http.answers import JsonAnswer, failure, headers_of, not_ready, report, status_of
 from playhead.http.bodies import read_json
-from playhead.http.envelope import batch_from, event_from, idempotency_key
+from playhead.http.envelope import batch_from, event_from, idempotency_key, move_from
 from playhead.http.limits import Limits
 from playhead.http.readiness import BrokerProbe, WorkerState, what_is_missing
 from playhead.http.refusals import InvalidFields
@@ -22,6 +22,7 @@ INDEX = """\
 Playhead
 
 POST /trigger        send an event: {"event": "user.created", "payload": {...}}
+DEL  /api/timers/ID  cancel an event that was sent with "delay" or "at"; PATCH moves it
 POST /api/events     send many: {"events": [{"event": ..., "payload": ...}, ...]}
 GET  /healthz        is the process alive
 GET  /readyz         can events be sent, and do the worker's tasks run
@@ -67,6 +68,29 @@ class Sending:
         return JsonAnswer({"results": results}, 207)
 
 
+class Timers:
+    """What becomes of events that are to be sent later."""
+
+    def __init__(self, client: Client, limits: Limits) -> None:
+        self._client, self._limits = client, limits
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel a timer. Either it never fires, or the answer is 409 and it has."""
+        timer_id = request.path_params["timer_id"]
+        if not await self._client.cancel_event(timer_id):
+            raise TooLate(timer_id)
+        message = f"Timer {timer_id} canceled"
+        return JsonAnswer({"success": True, "message": message, "result": {"id": timer_id, "outcome": "canceled"}})
+
+    async def move(self, request: Request) -> Response:
+        """Move a timer to another moment, under a new id."""
+        timer_id, limits = request.path_params["timer_id"], self._limits
+        body = await read_json(request, limit_bytes=limits.event_body_bytes, seconds=limits.body_seconds)
+        new_id, due_at = await self._client.reschedule_event(timer_id, **move_from(body))
+        result = {"id": new_id, "outcome": "rescheduled", "dueAt": due_at}
+        return JsonAnswer({"success": True, "message": f"Timer {timer_id} rescheduled", "result": result})
+
+
 class Health:
     """What a load balancer or an orchestrator asks."""
 
@@ -92,7 +116,8 @@ def _location(sent: SentEvent) -> dict[str, Any]:
     if sent.offset is None:  # would be an event that waits for a run's commit: there is no run here
         raise RuntimeError(f"event {sent.id} was acknowledged without an offset")
     offset = sent.offset if sent.offset >= 0 else None
-    return {"id": sent.id, "topic": sent.topic, "partition": sent.partition, "offset": offset}
+    location = {"id": sent.id, "topic": sent.topic, "partition": sent.partition, "offset": offset}
+    return location if sent.due_at is None else {**location, "dueAt": sent.due_at}
 
 
 def _item(result: SentEvent | PlayheadError) -> dict[str, Any]:

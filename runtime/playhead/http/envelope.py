@@ -10,9 +10,10 @@ from playhead.errors import PlayheadError
 from playhead.events import OutgoingEvent, outgoing
 from playhead.http.limits import MAX_FIELDS_NAMED
 from playhead.http.refusals import BatchTooLong, IdConflict, InvalidFields, MissingFields
-from playhead.http.schemas import BatchRequest, TriggerRequest
+from playhead.http.schemas import BatchRequest, MoveRequest, TriggerRequest
 
 EVENT_FIELDS: Final = frozenset(TriggerRequest.model_fields)
+MOVE_FIELDS: Final = frozenset(MoveRequest.model_fields)
 BATCH_FIELDS: Final = frozenset(BatchRequest.model_fields)
 
 _ESCAPED = re.compile(r'\\(["\\])')
@@ -22,11 +23,11 @@ def event_from(item: Any, header_id: str | None = None) -> OutgoingEvent:
     """The event that a request names. A field that is null counts as missing.
 
     Args:
-        item: `{"event", "payload", "id", "key"}`; all but `event` may be missing.
+        item: `{"event", "payload", "id", "key", "delay", "at"}`; all but `event` may be missing.
         header_id: the value of Idempotency-Key.
 
     Raises:
-        MissingFields, InvalidFields, IdConflict, InvalidEventName, InvalidPayload, InvalidInput.
+        MissingFields, InvalidFields, IdConflict, InvalidEventName, InvalidPayload, InvalidDelay, InvalidInput.
     """
     if not isinstance(item, dict):
         raise MissingFields
@@ -40,7 +41,27 @@ def event_from(item: Any, header_id: str | None = None) -> OutgoingEvent:
         if event_id is not None and event_id != header_id:
             raise IdConflict(header_id, event_id)
         event_id = header_id
-    return outgoing(name, item.get("payload"), id=event_id, key=item.get("key"))
+    _check_at(item.get("at"))
+    when = {"delay": item.get("delay"), "at": item.get("at")}
+    return outgoing(name, item.get("payload"), id=event_id, key=item.get("key"), **when)
+
+
+def move_from(body: Any) -> dict[str, Any]:
+    """When a timer is to fire instead: `delay` or `at`.
+
+    Raises:
+        InvalidFields: neither is there, or something else is.
+    """
+    if not isinstance(body, dict):
+        raise InvalidFields([("", "it must be an object with `delay` or `at`")])
+    _check_fields(body, MOVE_FIELDS)
+    _check_at(body.get("at"))
+    return {"delay": body.get("delay"), "at": body.get("at")}
+
+
+def _check_at(at: Any) -> None:
+    if at is not None and not isinstance(at, str):
+        raise InvalidFields([("at", "it must be text, such as 2027-03-01T09:00:00+01:00")])
 
 
 def batch_from(body: Any, limit_events: int) -> list[OutgoingEvent | PlayheadError]:

@@ -17,7 +17,9 @@ from playhead.http.schemas import (
     BatchUnavailable,
     ErrorAnswer,
     MissingAnswer,
+    MoveRequest,
     Ready,
+    TimerAnswer,
     TriggerAnswer,
     TriggerRequest,
 )
@@ -39,6 +41,12 @@ _WRONG_PAYLOAD: Final = {
     "code": "PH102",
     "fields": [{"field": "email", "error": "Field required"}],
     "remedy": "Correct the fields named; the catalog has the schema.",
+}
+_WRONG_DELAY: Final = {
+    "error": "delay.hours: it is negative.",
+    "code": "PH109",
+    "fields": [{"field": "delay.hours", "error": "it is negative."}],
+    "remedy": 'Give one of them: delay={"hours": 24}, or at="2027-03-01T09:00:00+01:00".',
 }
 _NO_TOPIC: Final = {
     "error": "topic 'usr' does not exist.",
@@ -109,6 +117,7 @@ TRIGGER: Final[dict[str, Any]] = {
             name=_WRONG_NAME,
             payload=_WRONG_PAYLOAD,
             topic=_NO_TOPIC,
+            delay=_WRONG_DELAY,
         ),
         503: _answer(
             "The broker is away. The event is not acknowledged; it may have been written.",
@@ -128,7 +137,12 @@ TRIGGER: Final[dict[str, Any]] = {
                 "schema": {"type": "string", "minLength": 1, "maxLength": 255},
             }
         ],
-        "requestBody": _request(TriggerRequest, event=_EVENT, idempotent={**_EVENT, "id": "signup-7", "key": "7"}),
+        "requestBody": _request(
+            TriggerRequest,
+            event=_EVENT,
+            idempotent={**_EVENT, "id": "signup-7", "key": "7"},
+            later={**_EVENT, "delay": {"hours": 24}},
+        ),
     },
 }
 
@@ -163,6 +177,47 @@ BATCH: Final[dict[str, Any]] = {
         **_SHARED,
     },
     "openapi_extra": {"requestBody": _request(BatchRequest, events={"events": [_EVENT, {**_EVENT, "id": "signup-8"}]})},
+}
+
+_ASKING: Final[dict[int | str, dict[str, Any]]] = {
+    409: _answer("Too late: it has fired, was canceled before, or never was. Nothing was changed."),
+    503: _answer("No scheduler answered in time, or the broker is away.", headers=_RETRY_AFTER),
+    500: _SHARED[500],
+}
+_TIMER_ID: Final = {
+    "name": "timer_id",
+    "in": "path",
+    "required": True,
+    "description": "The id that the event was sent with, or was given.",
+    "schema": {"type": "string"},
+}
+
+CANCEL: Final[dict[str, Any]] = {
+    "operation_id": "cancelTimer",
+    "summary": "Cancel an event that is to be sent later",
+    "description": "The scheduler decides: exactly one of firing and canceling wins, and the answer tells which.",
+    "tags": ["timers"],
+    "response_description": "It never fires.",
+    "response_model": TimerAnswer,
+    "responses": _ASKING,
+    "openapi_extra": {"parameters": [_TIMER_ID]},
+}
+
+MOVE: Final[dict[str, Any]] = {
+    "operation_id": "moveTimer",
+    "summary": "Send an event at another moment",
+    "description": "The timer is canceled and another takes its place, in one commit; the answer has its id.",
+    "tags": ["timers"],
+    "response_description": "It was moved.",
+    "response_model": TimerAnswer,
+    "responses": {
+        **_ASKING,
+        400: _answer("The body is not JSON."),
+        413: _answer("The body is too large."),
+        422: _answer("`delay` or `at` can't be used; the answer names the field."),
+        **_SHARED,
+    },
+    "openapi_extra": {"parameters": [_TIMER_ID], "requestBody": _request(MoveRequest, later={"delay": {"hours": 2}})},
 }
 
 ALIVE: Final[dict[str, Any]] = {
@@ -204,7 +259,7 @@ INDEX: Final[dict[str, Any]] = {
 
 def with_requests(document: dict[str, Any]) -> dict[str, Any]:
     """Add the shapes of the requests, which FastAPI does not see, to the document. Doing it again changes nothing."""
-    models = [(model, "validation") for model in (TriggerRequest, BatchRequest)]
+    models = [(model, "validation") for model in (TriggerRequest, BatchRequest, MoveRequest)]
     _, definitions = models_json_schema(models, ref_template=_REF)  # type: ignore[arg-type]  # list is invariant
     document["components"]["schemas"].update(definitions["$defs"])
     return document

@@ -10,6 +10,20 @@ from playhead.events import MAX_ID_CHARS, MAX_NAME_CHARS
 from playhead.http.limits import DEFAULT_LIMITS
 
 _CLOSED = ConfigDict(extra="forbid")
+_AT = "ISO 8601 with its zone: send it then, at once where that has passed. Not together with `delay`."
+
+
+class DelayParts(BaseModel):
+    """How long from now, by unit; the parts are added up. At most a hundred years."""
+
+    model_config = _CLOSED
+
+    weeks: float = Field(default=0, ge=0)
+    days: float = Field(default=0, ge=0)
+    hours: float = Field(default=0, ge=0, examples=[24])
+    minutes: float = Field(default=0, ge=0)
+    seconds: float = Field(default=0, ge=0)
+    milliseconds: float = Field(default=0, ge=0)
 
 
 class TriggerRequest(BaseModel):
@@ -41,6 +55,19 @@ class TriggerRequest(BaseModel):
         description="Events with the same key stay in order. At most 1,024 bytes.",
         examples=["7"],
     )
+    delay: DelayParts | None = Field(
+        default=None, description="Send it so much later. Its id is then the timer's. Not together with `at`."
+    )
+    at: str | None = Field(default=None, description=_AT, examples=["2027-03-01T09:00:00+01:00"])
+
+
+class MoveRequest(BaseModel):
+    """When a timer is to fire instead: one of the two."""
+
+    model_config = _CLOSED
+
+    delay: DelayParts | None = None
+    at: str | None = Field(default=None, description=_AT, examples=["2027-03-01T09:00:00+01:00"])
 
 
 class BatchRequest(BaseModel):
@@ -63,6 +90,11 @@ class Location(BaseModel):
         description="null where the event is in the log and the broker no longer knows at which offset: its first "
         "answer was lost, and the request was repeated.",
     )
+    dueAt: str | None = Field(
+        default=None,
+        description="Of an event that is sent later: when. It is in topic `delay` until then. Missing otherwise.",
+        examples=["2027-03-01T08:00:00Z"],
+    )
 
 
 class TriggerAnswer(BaseModel):
@@ -71,6 +103,22 @@ class TriggerAnswer(BaseModel):
     success: Literal[True]
     message: str = Field(examples=["Event user.created sent"])
     result: Location
+
+
+class TimerPlace(BaseModel):
+    """The timer."""
+
+    id: str
+    outcome: Literal["canceled", "rescheduled"]
+    dueAt: str | None = Field(default=None, description="When it fires now. Missing where it was canceled.")
+
+
+class TimerAnswer(BaseModel):
+    """The timer never fires; where it was moved, `id` is the new one's."""
+
+    success: Literal[True]
+    message: str = Field(examples=["Timer 01997f3e-5b7a-7000-9c1d-6a8f5a0c1b2d canceled"])
+    result: TimerPlace
 
 
 class MissingAnswer(BaseModel):
