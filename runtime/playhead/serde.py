@@ -100,6 +100,11 @@ def plain_text(value: object) -> str:
     return text.encode(errors="replace").decode()
 
 
+def shortened(text: str, max_chars: int) -> str:
+    """The text; or its beginning, with a word on how long it is."""
+    return text if len(text) <= max_chars else f"{text[:max_chars]}… ({len(text):,} characters)"
+
+
 @lru_cache(maxsize=256)
 def rfc3339(millis: int) -> str:
     """Milliseconds since the epoch as RFC 3339 in UTC."""

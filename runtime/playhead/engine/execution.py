@@ -21,7 +21,7 @@ from typing import Any
 from playhead.broker.contract import Committed
 from playhead.clock import Clock, within
 from playhead.engine.attempt import Performer
-from playhead.engine.live import LiveRun, LiveState
+from playhead.engine.live import LiveRun, LiveState, Refusal
 from playhead.engine.suspects import Suspects
 from playhead.engine.task import Task
 from playhead.engine.telling import Narrator, UnfitOutput
@@ -34,12 +34,13 @@ from playhead.io import Logger
 from playhead.job import Job
 from playhead.records import Record
 from playhead.retry import NonRetriableError
-from playhead.run import Fail, Failure, Retry, verdict
-from playhead.serde import plain_text
+from playhead.run import MAX_MESSAGE_CHARS, Fail, Failure, Retry, verdict
+from playhead.serde import plain_text, shortened
 from playhead.topics import DEAD_LETTER, RUN
 
 MAX_STARTS_ALONE = 3
 _FROZEN_RETRY_SECONDS = 0.05
+_REFUSED_REASON_CHARS = 500
 
 _REFUSED_REMEDY = "Check the settings and ACLs of the topics `run` and `dead-letter`: playhead topics check"
 
@@ -237,15 +238,15 @@ class Execution:
         self._finish(run, [self._narrator.failed(run, failure, duration_ms), dead])
 
     def _bury_unreadable(self, run: LiveRun, error: Poison) -> None:
-        record = run.record
+        record, reason = run.record, shortened(error.message, MAX_MESSAGE_CHARS)
         self._logger.error(
             "a record can't be read; it goes to the dead letters",
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
-            reason=error.message,
+            reason=reason,
         )
-        self._finish(run, [self._narrator.dead_letter(run, error.message, None)])
+        self._finish(run, [self._narrator.dead_letter(run, reason, None)])
 
     def _finish(self, run: LiveRun, records: Sequence[Record]) -> None:
         self._leave(run, LiveState.ENDED)
@@ -272,19 +273,25 @@ class Execution:
 
     def refused(self, run: LiveRun, reason: str) -> None:
         """The broker refuses a record of this run: the run fails, without what it wrote."""
-        if run.refused:
+        if run.refused is Refusal.MINIMAL:
             error = Fatal(f"the broker refuses what tells of run {run.id}: {reason}.", remedy=_REFUSED_REMEDY)
             self._give_up(error)
             return
         if run.state is LiveState.DROPPED:
             return
-        run.refused = True
-        failure = Failure(type="playhead.errors.Refused", message=f"the broker refused what the run wrote: {reason}")
+        again = run.refused is not None
+        run.refused = Refusal.MINIMAL if again else Refusal.FAILURE
+        why = shortened(reason, _REFUSED_REASON_CHARS)
+        failure = Failure(type="playhead.errors.Refused", message=f"the broker refused what the run wrote: {why}")
         self._logger.error("run failed: its commit was refused", run_id=run.id, reason=reason)
         self._committer.withdraw(run)
         self._end_early(run)
-        told = self._narrator.failed(run, failure, 0.0)
-        self._committer.add(Ending(run, [told, self._narrator.dead_letter(run, failure.message, failure)], final=True))
+        if again:
+            run.logs = []  # whatever of it was too large: what is told now has a size of its own
+        # Of a record that can't be read no run began, and none has failed.
+        told = [self._narrator.failed(run, failure, 0.0)] if run.attempt else []
+        told.append(self._narrator.dead_letter(run, failure.message, failure, minimal=again))
+        self._committer.add(Ending(run, told, final=True))
 
     def _end_early(self, run: LiveRun) -> None:
         """End a run that may have gone on since it told what was refused: to its back-off, or to its next attempt."""

@@ -13,7 +13,7 @@ from playhead.events import Event
 from playhead.io import Logger
 from playhead.job import Job
 from playhead.records import Partition, StoredRecord
-from playhead.serde import CE_ID, CE_TYPE, MINTED
+from playhead.serde import CE_TYPE
 
 _RETRY_SECONDS = 0.5
 
@@ -81,9 +81,9 @@ class Recall:
 
         async def remember(records: Sequence[StoredRecord]) -> None:
             for record in records:
-                headers = dict(record.headers)
-                if headers.get(CE_TYPE) == self._name and MINTED not in headers and headers.get(CE_ID):
-                    recent.add(Event(record, headers).id, record.timestamp)
+                event = Event(record, dict(record.headers))
+                if event.headers.get(CE_TYPE) == self._name and not event.minted and event.has_id:
+                    recent.add(event.id, record.timestamp)
 
         start = (await self._broker.offsets_at([partition], max(since_ms, 0)))[partition]
         first, _ = (await self._broker.bounds([partition]))[partition]

@@ -182,7 +182,7 @@ class Task:
             if event is None:
                 self.moved = True
             else:
-                remembered = not event.minted and bool(event.id and event.name)
+                remembered = not event.minted and event.has_id and bool(event.name)
                 if remembered and not progress.recent.can_judge(record.timestamp):
                     return False
                 if self._is_new(progress, event, remembered):
