@@ -462,6 +462,8 @@ class Event:
         except ValidationError as error:
             fields = "; ".join(f"{path or '(payload)'}: {why}" for path, why in invalid_fields(error))
             raise Poison(f"the payload does not fit {model.__qualname__}: {fields}.") from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             why = f"{type(error).__qualname__}: {plain_text(error)}"
             raise Poison(f"a validator of {model.__qualname__} raised {why}.") from error

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from playhead.errors import PlayheadError, Poison
 from playhead.events import TypedEvent
-from playhead.retry import NonRetriableError, RetryAfter, RetryPolicy
+from playhead.retry import NonRetriableError, RetryAfter, RetryPolicy, checked_delay
 from playhead.serde import plain_text, shortened
 
 MAX_OUTPUT_BYTES = 256 * 1024
@@ -79,7 +79,7 @@ def verdict(error: BaseException, attempt: int, policy: RetryPolicy, random: flo
     if delay is None:
         return Fail()
     if isinstance(error, RetryAfter):
-        return Retry(error.delay_seconds)
+        return Retry(checked_delay(error.delay_seconds))
     return Retry(delay)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from tests.engine.scene import Scene
 from tests.waiting import wait_until
 
 IN_PROCESS = """
-from playhead import NonRetriableError
+import threading
+from datetime import timedelta
+
+from playhead import NonRetriableError, RetryAfter
 
 class TakesTwo(Exception):
     def __init__(self, first, second):
@@ -24,6 +28,19 @@ class TakesTwo(Exception):
 class Hopeless(NonRetriableError):
     def __init__(self, first, second):
         super().__init__("no use")
+
+class Odd(BaseException):
+    pass
+
+class Later(RetryAfter):
+    def __init__(self, why):
+        super().__init__(600, "7")
+        self.why = why
+
+class LaterByHand(RetryAfter):
+    def __init__(self):
+        super().__init__(timedelta(minutes=10), "rate limit")
+        self.lock = threading.Lock()
 
 def run(payload, io):
     assert io is None
@@ -36,6 +53,12 @@ def run(payload, io):
             raise Hopeless(1, 2)
         case 4:
             raise SystemExit(1)
+        case 6:
+            raise Odd
+        case 7:
+            raise Later("limit")
+        case 8:
+            raise LaterByHand
     return payload["n"]
 """
 
@@ -84,16 +107,35 @@ class TestThreads:
 
 
 class TestProcesses:
-    async def test_error_that_can_not_be_pickled_fails_its_run_and_no_other(
-        self, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        await scene.open()
-        (tmp_path / "unit_in_process.py").write_text(IN_PROCESS)  # a new process has to be able to import it
+    @pytest.fixture
+    def function(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+        name = f"unit_in_process_{tmp_path.name}".replace("-", "_")
+        (tmp_path / f"{name}.py").write_text(IN_PROCESS)  # a new process has to be able to import it
         monkeypatch.syspath_prepend(tmp_path)
-        function = import_module("unit_in_process").run
+        return import_module(name).run
+
+    async def test_error_that_can_not_be_pickled_fails_its_run_and_no_other(self, scene: Scene, function: Any) -> None:
+        await scene.open()
         await scene.work(function, executor="process", concurrency=1, retry=NO_RETRY)
-        await scene.send(1, 2, 3, 4, 5)
-        await wait_until(lambda: len(scene.ends()) == 5, seconds=30)
-        assert scene.ends() == [(1, "failed"), (2, "failed"), (3, "failed"), (4, "failed"), (5, "succeeded")]
+        await scene.send(1, 2, 3, 4, 5, 6)
+        await wait_until(lambda: len(scene.ends()) == 6, seconds=30)
+        assert scene.ends() == [
+            (1, "failed"),
+            (2, "failed"),
+            (3, "failed"),
+            (4, "failed"),
+            (5, "succeeded"),
+            (6, "failed"),
+        ]
         messages = sorted(told["error"]["message"] for told in scene.told("run.failed"))
-        assert messages == ["1", "Hopeless: no use", "TakesTwo: 1 and 2", "the function raised StopIteration"]
+        assert messages == ["", "1", "TakesTwo: 1 and 2", "no use", "the function raised StopIteration"]
+
+    async def test_retry_after_says_when_from_a_process_too(self, scene: Scene, function: Any) -> None:
+        """Also of a class with arguments of its own, and where its object can't be pickled."""
+        await scene.open()
+        await scene.work(function, executor="process", concurrency=1)
+        begin = scene.clock.time()
+        await scene.send(7, 8)
+        await wait_until(lambda: len(scene.told("run.retrying")) == 2, seconds=30)
+        for told in scene.told("run.retrying"):
+            assert datetime.fromisoformat(told["dueAt"]).timestamp() - begin >= 600

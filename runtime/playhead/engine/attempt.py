@@ -24,7 +24,7 @@ from playhead.errors import InvalidInput
 from playhead.events import MAX_CAUSATION_DEPTH, OutgoingEvent
 from playhead.io import IO, Logger, RunInfo, SyncIO
 from playhead.job import Job
-from playhead.retry import NonRetriableError
+from playhead.retry import NonRetriableError, RetryAfter
 from playhead.run import MAX_LOG_BYTES, MAX_LOG_LINES, MAX_TRACEBACK_CHARS
 from playhead.sending import SentEvent, current_run_sends, fitting_topic, sent
 from playhead.serde import plain_text, rfc3339
@@ -46,11 +46,12 @@ class Attempt:
     Implements `playhead.io.RunPart`.
     """
 
-    __slots__ = ("_bytes", "_number", "_performer", "_run")
+    __slots__ = ("_bytes", "_logs", "_number", "_performer", "_run")
 
     def __init__(self, run: LiveRun, performer: Performer) -> None:
         self._run = run
         self._number = run.attempt
+        self._logs = run.logs  # of this attempt; the next one has a list of its own
         self._bytes = 0
         self._performer = performer
 
@@ -67,7 +68,7 @@ class Attempt:
         )
 
     def logger(self) -> Logger:
-        outlet = RunLog(self._run, self._performer.logger)
+        outlet = RunLog(self._logs, self._performer.logger)
         return structlog.wrap_logger(outlet, processors=[], wrapper_class=structlog.make_filtering_bound_logger(0))
 
     async def send(self, event: OutgoingEvent) -> SentEvent:
@@ -104,8 +105,8 @@ class Attempt:
 class RunLog:
     """The outlet of `io.logger`: each line goes to the process's log and is kept with the run, up to a limit."""
 
-    def __init__(self, run: LiveRun, outlet: Logger) -> None:
-        self._lines = run.logs  # of this attempt; the next one has a list of its own
+    def __init__(self, lines: list[dict[str, Any]], outlet: Logger) -> None:
+        self._lines = lines
         self._outlet = outlet
         self._bytes = 0
 
@@ -167,13 +168,27 @@ def _call_in_process(function: Callable[..., Any], payload: Any) -> Any:
     """The same in a process. An error that can't be unpickled would break the pool, and with it every run in it."""
     try:
         return _call(function, payload, None)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         try:
             pickle.loads(pickle.dumps(error))
-        except Exception:  # noqa: BLE001 -- a user's class: pickling it may raise anything
-            kind = NonRetriableError if isinstance(error, NonRetriableError) else RuntimeError
-            raise kind(f"{type(error).__qualname__}: {plain_text(error)}") from None
+        except BaseException:  # noqa: BLE001 -- a user's class: pickling it may raise anything
+            raise _plain_error(error) from None
         raise
+
+
+def _plain_error(error: BaseException) -> Exception:
+    """The nearest of Playhead's or Python's own that means the same."""
+    what = f"{type(error).__qualname__}: {plain_text(error)}"
+    if isinstance(error, NonRetriableError):
+        return NonRetriableError(what)
+    if isinstance(error, RetryAfter):
+        try:
+            return RetryAfter(error.delay_seconds, what)
+        except Exception:  # noqa: BLE001 -- a subclass that has set no delay, or one that is none
+            return NonRetriableError(what)
+    return RuntimeError(what)
 
 
 class Performer:

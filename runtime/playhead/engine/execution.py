@@ -34,7 +34,7 @@ from playhead.io import Logger
 from playhead.job import Job
 from playhead.records import Record
 from playhead.retry import NonRetriableError
-from playhead.run import MAX_MESSAGE_CHARS, Fail, Failure, Retry, verdict
+from playhead.run import MAX_MESSAGE_CHARS, Fail, Failure, Retry, Verdict, verdict
 from playhead.serde import plain_text, shortened
 from playhead.topics import DEAD_LETTER, RUN
 
@@ -85,9 +85,9 @@ class Execution:
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None], context: contextvars.Context | None = None) -> asyncio.Task[None]:
         """A task that sees none of the context variables of whoever happens to start it, which may be another run."""
-        return self._loop.create_task(work, context=self._context.copy())
+        return self._loop.create_task(work, context=context or self._context.copy())
 
     # ── from ready to running ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -115,9 +115,10 @@ class Execution:
 
     def _start(self, run: LiveRun) -> None:
         self._begin(run)
-        wanted, payload = self._prepare(run)
+        context = self._context.copy()  # filters and validators are a user's code as well
+        wanted, payload = context.run(self._prepare, run)
         if wanted:
-            run.work = self._spawn(self._attempt(run, payload))
+            run.work = self._spawn(self._attempt(run, payload), context)
 
     def _prepare(self, run: LiveRun) -> tuple[bool, Any]:
         """Decode the payload and ask the filter; what is not wanted or can't be read has ended here."""
@@ -133,7 +134,9 @@ class Execution:
             wanted = run.attempt > 0 or (
                 (not self._on_runs or self._may_follow(run, payload)) and trigger.accepts(payload)
             )
-        except Exception as error:  # noqa: BLE001 -- a filter is a user's code: what it raises fails its run
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 -- a filter is a user's code: what it raises fails its run
             what = f"{type(error).__qualname__}: {plain_text(error)}"
             failure = NonRetriableError(f"the trigger's filter raised {what}")
             failure.__cause__ = error
@@ -185,7 +188,11 @@ class Execution:
             if run.state is not LiveState.RUNNING:
                 raise
             error = cancelled  # the function's own doing
-        except (Exception, BaseExceptionGroup, SystemExit) as raised:  # noqa: BLE001 -- whatever a user's code raises is its attempt's end
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # whatever a user's code raises is its attempt's end
+            if isinstance(raised, GeneratorExit) and not self._loop.is_running():
+                raise  # not the function's doing: the loop is gone, and this coroutine with it
             error = raised
         if run.state is not LiveState.RUNNING:
             return  # dropped, or ended from outside
@@ -208,15 +215,26 @@ class Execution:
             else:
                 self._finish(run, [*self._narrator.sends(run), told])
                 return
-        match verdict(error, run.attempt, self._job.retry, self._rng.random()):
+        follows, failure = self._judged(run, error)
+        match follows:
             case Retry(delay_seconds):
-                self._retry(run, error, duration_ms, delay_seconds)
+                self._retry(run, failure, duration_ms, delay_seconds)
             case Fail():
-                self._fail(run, Failure.of(error), duration_ms)
+                self._fail(run, failure, duration_ms)
 
-    def _retry(self, run: LiveRun, error: BaseException, duration_ms: float, delay_seconds: float) -> None:
+    def _judged(self, run: LiveRun, error: BaseException) -> tuple[Verdict, Failure]:
+        """What follows, and what is told. An exception is an object of a user's class: to look at it may raise too."""
+        try:
+            return verdict(error, run.attempt, self._job.retry, self._rng.random()), Failure.of(error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as mistake:  # noqa: BLE001 -- a user's code
+            kind = plain_text(type(error).__qualname__)
+            message = f"it can't be judged: looking at it raised {type(mistake).__qualname__}: {plain_text(mistake)}"
+            return Fail(), Failure(type=kind, message=shortened(message, MAX_MESSAGE_CHARS))
+
+    def _retry(self, run: LiveRun, failure: Failure, duration_ms: float, delay_seconds: float) -> None:
         due_ms = self._now_ms() + int(delay_seconds * 1000)
-        failure = Failure.of(error)
         what = f"{failure.type}: {failure.message}"
         self._logger.warning("attempt failed", run_id=run.id, attempt=run.attempt, error=what)
         told = self._narrator.retrying(run, failure, duration_ms, due_ms)
