@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from typing import Any
@@ -12,7 +13,7 @@ from structlog.contextvars import get_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
 from playhead import IO, NO_RETRY, RetryAfter, RetryPolicy, SyncIO, event_trigger, send_event
-from playhead.engine.attempt import MAX_SENDS_PER_RUN
+from playhead.engine.attempt import DEADLINE_GRACE_SECONDS, MAX_SENDS_PER_RUN
 from playhead.errors import InvalidInput
 from playhead.run import MAX_LOG_LINES, RunFailed, RunRetrying, RunSucceeded
 from tests.engine.scene import Scene
@@ -404,3 +405,33 @@ class TestDeadline:
         await scene.send(1)
         await scene.clock.advance(16)
         assert scene.ends() == [(1, "succeeded")]
+
+    async def test_function_that_does_not_listen_to_its_deadline_holds_no_key(self, scene: Scene) -> None:
+        """Its attempt ends after a grace, and what it still sends or returns is nobody's."""
+        await scene.open()
+        ends: list[Any] = []
+
+        async def run(payload: Any, io: IO) -> str:
+            if io.run.attempt == 2 or payload["n"] == 2:
+                await scene.clock.sleep(5)
+                return "heard"
+            with contextlib.suppress(asyncio.CancelledError):
+                await scene.clock.sleep(1_000)
+            await scene.clock.sleep(DEADLINE_GRACE_SECONDS + 2)
+            try:
+                await io.send_event("echo.made", {})
+            except InvalidInput as error:
+                ends.append(error)
+            return "deaf"
+
+        worker = await scene.work(run, timeout=10, retry=QUICK)
+        made = ("ce_type", b"thing.made")
+        await scene.put(b'{"n": 1}', [made, ("ce_id", b"1")])
+        await scene.put(b'{"n": 2}', [made, ("ce_id", b"2")])
+        await scene.clock.advance(10 + DEADLINE_GRACE_SECONDS)
+        assert [told["error"]["type"] for told in scene.told("run.retrying")] == ["TimeoutError"]
+        await scene.clock.advance(60)
+        worker.check()
+        assert [told["output"] for told in scene.told("run.succeeded")] == ["heard", "heard"]
+        assert len(ends) == 1
+        assert scene.consumer(worker).running == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
@@ -16,8 +17,10 @@ from tests.engine.scene import Scene
 from tests.waiting import wait_until
 
 IN_PROCESS = """
+import os
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 from playhead import NonRetriableError, RetryAfter
 
@@ -59,6 +62,15 @@ def run(payload, io):
             raise Later("limit")
         case 8:
             raise LaterByHand
+        case 100:
+            while sum(1 for _ in Path(payload["dir"]).glob("started-*")) < 3:
+                pass  # until the others are going
+            os._exit(1)
+        case 101 | 102 | 103:
+            started = Path(payload["dir"], f"started-{payload['n']}")
+            if not started.exists():
+                started.touch()
+                threading.Event().wait(30)  # until its pool breaks
     return payload["n"]
 """
 
@@ -105,6 +117,26 @@ class TestThreads:
         await wait_until(lambda: scene.ends() == [(1, "succeeded")])
         assert len(caught) == 1
 
+    async def test_calls_that_hang_take_no_thread_from_later_ones(self, scene: Scene) -> None:
+        await scene.open()
+        gate, started = threading.Event(), []
+
+        def run(payload: Any, io: SyncIO) -> None:
+            started.append(payload["n"])
+            if payload["n"] < 2:
+                gate.wait(30)
+
+        await scene.work(run, concurrency=2, timeout=1.0, retry=NO_RETRY)
+        await scene.send(0, 1)
+        await wait_until(lambda: len(started) == 2)
+        await scene.clock.advance(1)
+        try:
+            await scene.send(2, 3)
+            await wait_until(lambda: len(scene.ends()) == 4)
+        finally:
+            gate.set()
+        assert scene.ends() == [(0, "failed"), (1, "failed"), (2, "succeeded"), (3, "succeeded")]
+
 
 class TestProcesses:
     @pytest.fixture
@@ -139,3 +171,14 @@ class TestProcesses:
         await wait_until(lambda: len(scene.told("run.retrying")) == 2, seconds=30)
         for told in scene.told("run.retrying"):
             assert datetime.fromisoformat(told["dueAt"]).timestamp() - begin >= 600
+
+    async def test_death_of_a_process_fails_the_run_that_did_it_and_none_beside(
+        self, scene: Scene, function: Any, tmp_path: Path
+    ) -> None:
+        """All break with their pool; alone, each shows whether it was the one. None has had an attempt more for it."""
+        await scene.open()
+        await scene.work(function, executor="process", concurrency=4, retry=NO_RETRY)
+        await scene.send(100, 101, 102, 103, dir=str(tmp_path))
+        await wait_until(lambda: len(scene.ends()) == 4, seconds=30)
+        assert scene.ends() == [(100, "failed"), (101, "succeeded"), (102, "succeeded"), (103, "succeeded")]
+        assert {told["attempt"] for told in scene.told("run.succeeded")} == {1}

@@ -80,6 +80,8 @@ class Execution:
         self._give_up = give_up
         self._suspects = suspects
         suspects.on_change(pump_soon)
+        performer.on_overdue = self._overdue
+        self._left_behind: set[asyncio.Task[None]] = set()
         self._nothing_runs = asyncio.Event()
         self._on_runs = job.trigger.entity in (RUN, DEAD_LETTER)
         self._context = contextvars.copy_context()
@@ -185,7 +187,7 @@ class Execution:
         try:
             output = await self._performer.perform(run, payload)
         except asyncio.CancelledError as cancelled:
-            if run.state is not LiveState.RUNNING:
+            if not self._is_going(run):
                 raise
             error = cancelled  # the function's own doing
         except KeyboardInterrupt:
@@ -194,12 +196,25 @@ class Execution:
             if isinstance(raised, GeneratorExit) and not self._loop.is_running():
                 raise  # not the function's doing: the loop is gone, and this coroutine with it
             error = raised
-        if run.state is not LiveState.RUNNING:
+        if not self._is_going(run):
             return  # dropped, or ended from outside
         try:
             self._ended(run, output, error)
         except Exception as mistake:  # noqa: BLE001 -- the engine's own: better no worker than a run that never ends
             self._give_up(mistake)
+
+    @staticmethod
+    def _is_going(run: LiveRun) -> bool:
+        """Whether the run waits for this very task, and not, once it was ended from outside, for its next attempt."""
+        return run.state is LiveState.RUNNING and run.work is asyncio.current_task()
+
+    def _overdue(self, run: LiveRun) -> None:
+        """The attempt ends without its function, which does not listen."""
+        if (work := run.work) is not None:
+            self._left_behind.add(work)  # the loop itself holds a task but weakly
+            work.add_done_callback(self._left_behind.discard)
+        self._logger.warning("a function goes on after its deadline; its run goes on without it", run_id=run.id)
+        self._ended(run, None, TimeoutError("the function did not end at its deadline"))
 
     # ── from running to the commit ───────────────────────────────────────────────────────────────────────────────────
 
