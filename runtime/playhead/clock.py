@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -51,13 +51,19 @@ async def within(clock: Clock, seconds: float, wanted: Awaitable[object]) -> boo
 
 
 @asynccontextmanager
-async def deadline(clock: Clock, seconds: float) -> AsyncIterator[None]:
-    """Cancel the body after `seconds`, and raise TimeoutError: `asyncio.timeout` on an injected clock."""
+async def deadline(clock: Clock, seconds: float, expired: Callable[[], None] | None = None) -> AsyncIterator[None]:
+    """Cancel the body after `seconds`, and raise TimeoutError: `asyncio.timeout` on an injected clock.
+
+    Args:
+        expired: called at that moment; the body may not listen to its cancellation.
+    """
     going = True
 
     def expire(timer: asyncio.Future[None]) -> None:
         if going and not timer.cancelled():
             timeout.reschedule(0.0)
+            if expired is not None:
+                expired()
 
     async with asyncio.timeout(None) as timeout:
         timer = asyncio.ensure_future(clock.sleep(seconds))

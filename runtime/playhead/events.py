@@ -55,6 +55,9 @@ MAX_ID_CHARS = 255
 MAX_KEY_BYTES = 1_024
 MAX_CAUSATION_DEPTH = 64
 
+_REPLACEMENT = "\ufffd"
+"""What stands for bytes that are no UTF-8."""
+
 _SEGMENT = re.compile(r"[a-z](?:-?[a-z0-9])*")
 
 
@@ -356,6 +359,13 @@ def invalid_fields(error: ValidationError) -> Sequence[tuple[str, str]]:
     return [(".".join(str(part) for part in item["loc"]), item["msg"]) for item in error.errors(include_url=False)]
 
 
+def short_text(data: bytes) -> bytes:
+    """What a foreign header says, as UTF-8 and at most as long as an id: what is carried on has a limit."""
+    return (
+        data if len(data) <= MAX_ID_CHARS and data.isascii() else data.decode(errors="replace")[:MAX_ID_CHARS].encode()
+    )
+
+
 class Event:
     """An event as it was read: its envelope, decoded when asked for, and its payload."""
 
@@ -374,6 +384,16 @@ class Event:
         """Raise Poison where the record is no CloudEvent in binary mode."""
         if not self.id or CE_TYPE not in self.headers:
             raise Poison("the record is no CloudEvent in binary mode: it lacks the header ce_id or ce_type.")
+        if not self.has_id:
+            raise Poison(f"ce_id is no text in UTF-8 of at most {MAX_ID_CHARS} characters.")
+
+    @property
+    def has_id(self) -> bool:
+        """Whether it has an id that tells it from any other: a second one with the same is a repetition."""
+        text = self.id
+        if _REPLACEMENT in text and text.encode() != self.headers[CE_ID]:
+            return False  # no UTF-8: other bytes may read the same
+        return 0 < len(text) <= MAX_ID_CHARS
 
     @property
     def name(self) -> str:
@@ -399,12 +419,12 @@ class Event:
     @property
     def correlation_id(self) -> str:
         """Id of the first event of the chain; the event's own where it starts one."""
-        return self._text(CORRELATION) or self.id
+        return short_text(self.headers.get(CORRELATION) or self.headers.get(CE_ID) or b"").decode()
 
     @property
     def causation_id(self) -> str:
         """Id of the event whose run sent this one, or empty."""
-        return self._text(CAUSATION)
+        return short_text(self.headers.get(CAUSATION) or b"").decode()
 
     @property
     def depth(self) -> int:
@@ -413,7 +433,8 @@ class Event:
 
     @property
     def traceparent(self) -> bytes | None:
-        return self.headers.get(TRACEPARENT)
+        found = self.headers.get(TRACEPARENT)
+        return found if found is not None and len(found) <= MAX_ID_CHARS else None
 
     @property
     def key(self) -> str | None:
@@ -441,6 +462,8 @@ class Event:
         except ValidationError as error:
             fields = "; ".join(f"{path or '(payload)'}: {why}" for path, why in invalid_fields(error))
             raise Poison(f"the payload does not fit {model.__qualname__}: {fields}.") from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             why = f"{type(error).__qualname__}: {plain_text(error)}"
             raise Poison(f"a validator of {model.__qualname__} raised {why}.") from error

@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 MAX_DELAY_SECONDS = 366 * 86_400.0
 
 
-class NonRetriableError(Exception):
+def checked_delay(seconds: float) -> float:
+    """A delay that a retry can wait for: at most a year, and never less than none.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not seconds <= MAX_DELAY_SECONDS:
+        raise ValueError(f"a retry waits for a year at most, not for {seconds:g} s")
+    return max(0.0, seconds)
+
+
+def _restored(kind: type[BaseException], arguments: tuple[Any, ...]) -> BaseException:
+    return kind.__new__(kind, *arguments)
+
+
+class _Travelling(Exception):
+    """Comes out of a process as it went in, whatever arguments the `__init__` of its class takes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args), self.__dict__
+
+
+class NonRetriableError(_Travelling):
     """Raised by a job: do not try this run again; it fails now and goes to the dead letters."""
 
 
-class RetryAfter(Exception):
+class RetryAfter(_Travelling):
     """Raised by a job: try this run again, but not before `delay`.
 
     Args:
@@ -22,9 +45,7 @@ class RetryAfter(Exception):
 
     def __init__(self, delay: timedelta | float, reason: str = "") -> None:
         seconds = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
-        if not seconds <= MAX_DELAY_SECONDS:
-            raise ValueError(f"a retry waits for a year at most, not for {seconds:g} s")
-        self.delay_seconds = max(0.0, seconds)
+        self.delay_seconds = checked_delay(seconds)
         super().__init__(reason or f"retry after {self.delay_seconds:g} s")
 
 

@@ -21,8 +21,8 @@ from typing import Any, TypeAlias
 
 from playhead.errors import PlayheadError, Poison
 from playhead.events import TypedEvent
-from playhead.retry import NonRetriableError, RetryAfter, RetryPolicy
-from playhead.serde import plain_text
+from playhead.retry import NonRetriableError, RetryAfter, RetryPolicy, checked_delay
+from playhead.serde import plain_text, shortened
 
 MAX_OUTPUT_BYTES = 256 * 1024
 MAX_MESSAGE_CHARS = 4_096
@@ -79,7 +79,7 @@ def verdict(error: BaseException, attempt: int, policy: RetryPolicy, random: flo
     if delay is None:
         return Fail()
     if isinstance(error, RetryAfter):
-        return Retry(error.delay_seconds)
+        return Retry(checked_delay(error.delay_seconds))
     return Retry(delay)
 
 
@@ -98,9 +98,7 @@ class Failure(TypedEvent):
         while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("playhead.engine"):
             trace = trace.tb_next
         lines = "".join(traceback.format_exception(kind, error, trace))
-        message = plain_text(error)
-        if len(message) > MAX_MESSAGE_CHARS:
-            message = f"{message[:MAX_MESSAGE_CHARS]}… ({len(message):,} characters)"
+        message = shortened(plain_text(error), MAX_MESSAGE_CHARS)
         return cls(
             type=f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
             message=message,
@@ -151,7 +149,8 @@ class DeadLetter(TypedEvent, name="dead-letter.created"):
     """A record that could not be read, or a run that will not be tried again, with its reason and its bytes.
 
     `key`, `value` and the header values are base64: they may be anything. `value` is None where the record had none, or
-    where it is too large to be wrapped: it is then still at the offset named. `run_id` is empty where no run began.
+    where it is too large to be wrapped: it is then still at the offset named, and so are headers that are left out and
+    the rest of a key that is cut; the reason says so of these. `run_id` is empty where no run began.
     """
 
     job_id: str

@@ -95,9 +95,16 @@ def plain_text(value: object) -> str:
     """`str(value)`, whatever it is: text that JSON and UTF-8 take, and an answer even where `__str__` raises."""
     try:
         text = str(value)
-    except Exception as error:  # noqa: BLE001 -- a user's code
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 -- a user's code
         text = f"<{type(value).__qualname__}, whose text can't be had: {type(error).__qualname__}>"
     return text.encode(errors="replace").decode()
+
+
+def shortened(text: str, max_chars: int) -> str:
+    """The text; or its beginning, with a word on how long it is."""
+    return text if len(text) <= max_chars else f"{text[:max_chars]}… ({len(text):,} characters)"
 
 
 @lru_cache(maxsize=256)

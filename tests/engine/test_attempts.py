@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from typing import Any
 
 import pytest
+from structlog.contextvars import get_contextvars, merge_contextvars
+from structlog.testing import capture_logs
 
-from playhead import IO, NO_RETRY, RetryPolicy, SyncIO, send_event
-from playhead.engine.attempt import MAX_SENDS_PER_RUN
+from playhead import IO, NO_RETRY, RetryAfter, RetryPolicy, SyncIO, event_trigger, send_event
+from playhead.engine.attempt import DEADLINE_GRACE_SECONDS, MAX_SENDS_PER_RUN
 from playhead.errors import InvalidInput
 from playhead.run import MAX_LOG_LINES, RunFailed, RunRetrying, RunSucceeded
 from tests.engine.scene import Scene
@@ -22,6 +25,24 @@ QUICK = RetryPolicy(max_attempts=2, initial_seconds=0, jitter=0)
 class Unspeakable(Exception):
     def __str__(self) -> str:
         raise KeyError("no words")
+
+
+class Odd(BaseException): ...
+
+
+class Leaving(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class NoDelay(RetryAfter):
+    def __init__(self) -> None:
+        """Calls no `super().__init__`."""
+
+
+class NoNumber(RetryAfter):
+    def __init__(self, delay: Any) -> None:
+        self.delay_seconds = delay
 
 
 class TestSends:
@@ -131,8 +152,26 @@ class TestEnds:
             ValueError("x" * 5_000_000),
             asyncio.CancelledError(),
             BaseExceptionGroup("several", [ValueError("one")]),
+            Odd(),
+            GeneratorExit(),
+            Leaving(),
+            NoDelay(),
+            NoNumber("soon"),
+            NoNumber(float("nan")),
         ],
-        ids=["surrogate", "unspeakable", "long", "cancelled", "group"],
+        ids=[
+            "surrogate",
+            "unspeakable",
+            "long",
+            "cancelled",
+            "group",
+            "base",
+            "generator",
+            "leaving",
+            "bare",
+            "word",
+            "nan",
+        ],
     )
     async def test_error_of_any_kind_is_told(self, scene: Scene, error: BaseException) -> None:
         await scene.open()
@@ -141,10 +180,40 @@ class TestEnds:
             if payload["n"] == 1:
                 raise error
 
-        await scene.work(run, retry=NO_RETRY)
+        worker = await scene.work(run, retry=RetryPolicy(max_attempts=2, initial_seconds=0))
         await scene.send(1, 2)
+        await scene.clock.advance(1)
+        worker.check()
         assert scene.ends() == [(1, "failed"), (2, "succeeded")]
         assert len(scene.dead_letters()) == 1
+
+    async def test_base_exception_in_a_thread_is_told(self, scene: Scene) -> None:
+        await scene.open()
+
+        def run(payload: Any, io: SyncIO) -> None:
+            raise Odd
+
+        await scene.work(run, retry=NO_RETRY)
+        await scene.send(1)
+        await wait_until(lambda: scene.ends() == [(1, "failed")])
+
+    @pytest.mark.parametrize("error", [Odd, SystemExit, GeneratorExit])
+    async def test_filter_may_raise_anything_and_fails_its_run_alone(
+        self, scene: Scene, error: type[BaseException]
+    ) -> None:
+        await scene.open()
+
+        def keep(payload: Any) -> bool:
+            if payload["n"] == 1:
+                raise error
+            return True
+
+        async def run(payload: Any, io: IO) -> None: ...
+
+        worker = await scene.work(run, on=event_trigger("thing.made", filter=keep))
+        await scene.send(1, 2)
+        worker.check()
+        assert scene.ends() == [(1, "failed"), (2, "succeeded")]
 
     async def test_retry_is_told_for_an_error_without_words_too(self, scene: Scene) -> None:
         await scene.open()
@@ -225,6 +294,26 @@ class TestLogs:
         assert line["level"] == "error"
         assert "ValueError: invalid literal" in line["exception"]
 
+    async def test_logger_that_is_first_used_late_writes_into_no_later_attempt(self, scene: Scene) -> None:
+        await scene.open()
+        left: list[asyncio.Task[None]] = []
+
+        async def late(io: IO) -> None:
+            await scene.clock.sleep(5)
+            io.logger.info("stale")
+
+        async def run(payload: Any, io: IO) -> None:
+            if io.run.attempt == 1:
+                left.append(asyncio.create_task(late(io)))
+                raise ValueError
+            await scene.clock.sleep(10)
+            io.logger.info("own")
+
+        await scene.work(run, retry=QUICK)
+        await scene.send(1)
+        await scene.clock.advance(20)
+        assert [line["event"] for line in scene.told("run.succeeded")[0]["logs"]] == ["own"]
+
 
 tenant = contextvars.ContextVar("tenant", default="nobody")
 
@@ -243,6 +332,28 @@ class TestContext:
         await scene.send(1, 2, 3)
         await scene.clock.advance(10)
         assert seen == ["nobody"] * 3
+
+    async def test_nor_by_its_filter_nor_in_log_lines(self, scene: Scene) -> None:
+        """What ends makes room, and so starts the next: in a context that is not its own."""
+        await scene.open()
+        seen: list[Any] = []
+
+        def keep(payload: Any) -> bool:
+            seen.append((tenant.get(), get_contextvars()))
+            tenant.set("of a filter")
+            return True
+
+        async def run(payload: Any, io: IO) -> None:
+            tenant.set(f"tenant of {payload['n']}")
+
+        await scene.work(run, on=event_trigger("thing.made", filter=keep), concurrency=1)
+        await scene.send(1, 2)
+        with capture_logs(processors=[merge_contextvars]) as lines:
+            await scene.send(3)
+            await scene.put(b"no json", [("ce_type", b"thing.made"), ("ce_id", b"bad")])
+        assert seen == [("nobody", {})] * 3
+        (line,) = [line for line in lines if "can't be read" in line["event"]]
+        assert "run_id" not in line
 
 
 class TestTold:
@@ -294,3 +405,33 @@ class TestDeadline:
         await scene.send(1)
         await scene.clock.advance(16)
         assert scene.ends() == [(1, "succeeded")]
+
+    async def test_function_that_does_not_listen_to_its_deadline_holds_no_key(self, scene: Scene) -> None:
+        """Its attempt ends after a grace, and what it still sends or returns is nobody's."""
+        await scene.open()
+        ends: list[Any] = []
+
+        async def run(payload: Any, io: IO) -> str:
+            if io.run.attempt == 2 or payload["n"] == 2:
+                await scene.clock.sleep(5)
+                return "heard"
+            with contextlib.suppress(asyncio.CancelledError):
+                await scene.clock.sleep(1_000)
+            await scene.clock.sleep(DEADLINE_GRACE_SECONDS + 2)
+            try:
+                await io.send_event("echo.made", {})
+            except InvalidInput as error:
+                ends.append(error)
+            return "deaf"
+
+        worker = await scene.work(run, timeout=10, retry=QUICK)
+        made = ("ce_type", b"thing.made")
+        await scene.put(b'{"n": 1}', [made, ("ce_id", b"1")])
+        await scene.put(b'{"n": 2}', [made, ("ce_id", b"2")])
+        await scene.clock.advance(10 + DEADLINE_GRACE_SECONDS)
+        assert [told["error"]["type"] for told in scene.told("run.retrying")] == ["TimeoutError"]
+        await scene.clock.advance(60)
+        worker.check()
+        assert [told["output"] for told in scene.told("run.succeeded")] == ["heard", "heard"]
+        assert len(ends) == 1
+        assert scene.consumer(worker).running == 0

@@ -9,6 +9,7 @@ import pytest
 from playhead import IO
 from playhead.errors import BrokerUnavailable
 from playhead.events import outgoing
+from playhead.records import Partition, Record
 from tests.engine.scene import Scene
 
 WINDOW_SECONDS = 3600.0
@@ -18,7 +19,24 @@ def foreign(id: str) -> list[tuple[str, Any]]:
     return [("ce_type", b"thing.made"), ("ce_id", id.encode())]
 
 
+async def put_at(scene: Scene, n: int, seconds: float, *, id: str = "x") -> None:
+    """Append an event with a timestamp that is so far from now."""
+    at_ms = int((scene.clock.time() + seconds) * 1000)
+    record = Record("thing", 0, b"k", b'{"n": %d}' % n, foreign(id), at_ms)
+    scene.broker.log(Partition("thing", 0)).append([record])
+    await scene.clock.advance(0.1)
+
+
 async def nothing(payload: Any, io: IO) -> None: ...
+
+
+def noting(runs: list[int]) -> Any:
+    """A function that notes which events it ran for."""
+
+    async def run(payload: Any, io: IO) -> None:
+        runs.append(payload["n"])
+
+    return run
 
 
 class TestWindow:
@@ -49,6 +67,42 @@ class TestWindow:
         await scene.clock.advance(3 * WINDOW_SECONDS)
         await scene.work(nothing)
         assert scene.ends() == [(1, "succeeded")]
+
+    async def test_event_with_an_older_timestamp_takes_nothing_back(self, scene: Scene) -> None:
+        await scene.open()
+        runs: list[int] = []
+        await scene.work(noting(runs))
+        for n, seconds in ((1, 0), (2, -2 * WINDOW_SECONDS), (3, 1)):
+            await put_at(scene, n, seconds)
+        assert runs == [1]
+
+    @pytest.mark.parametrize("behind_seconds", [2 * WINDOW_SECONDS, -2 * WINDOW_SECONDS])
+    async def test_is_the_same_whatever_the_clock_of_the_worker_says(self, scene: Scene, behind_seconds: float) -> None:
+        await scene.open()
+        runs: list[int] = []
+        await scene.work(noting(runs))
+        await put_at(scene, 0, 0, id="another")
+        scene.clock.jump(-behind_seconds)
+        await put_at(scene, 1, behind_seconds)
+        scene.clock.jump(behind_seconds)
+        await put_at(scene, 2, 60)
+        assert runs == [0, 1]
+
+    @pytest.mark.parametrize("taken_over", [False, True])
+    async def test_event_from_the_far_future_hides_and_forgets_no_other(self, scene: Scene, taken_over: bool) -> None:
+        await scene.open()
+        runs: list[int] = []
+        worker = await scene.work(noting(runs))
+        await put_at(scene, 1, 0)
+        if taken_over:
+            await scene.stop(worker)
+            await put_at(scene, 2, 10**8, id="foreign")
+            await scene.work(noting(runs))
+        else:
+            await put_at(scene, 2, 10**8, id="foreign")
+        await put_at(scene, 3, 1)
+        await put_at(scene, 4, 1, id="new")
+        assert runs == [1, 2, 4]
 
     async def test_id_of_a_run_that_is_still_going_is_remembered_by_the_next_owner(self, scene: Scene) -> None:
         await scene.open()

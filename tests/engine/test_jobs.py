@@ -358,7 +358,7 @@ class TestFunctionsAndOutput:
             assert (await jobs.run_of("plain")).output == "done"
             assert await jobs.payloads("parcel.packed") == [{"order": "1"}]
 
-    async def test_function_runs_in_a_process_and_one_that_dies_fails_its_run_alone(
+    async def test_function_runs_in_a_process_and_one_that_dies_fails_its_run(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "process_job.py").write_text(PROCESS_JOB)  # a new process has to be able to import it

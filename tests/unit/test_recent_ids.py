@@ -62,7 +62,27 @@ class TestRecentIds:
         for n in range(1_000):
             recent.add("same", n * WINDOW_MS // 2)
         assert len(recent) == 1
-        assert len(recent._order) <= 4
+        assert len(recent._oldest) == 1
+
+    @given(logs(), st.data())
+    def test_event_that_comes_late_takes_nothing_back(self, log: Seen, data: st.DataObject) -> None:
+        """Of one id the latest timestamp counts, not the last one that came."""
+        recent = RecentIds(WINDOW_SECONDS)
+        for event in log:
+            recent.add(*event)
+        for name, latest in log[-1:]:
+            assert not recent.add(name, latest - data.draw(st.integers(1, 5 * WINDOW_MS)))
+            assert not recent.add(name, latest + WINDOW_MS)
+
+    @given(logs(), st.integers(0, 60), st.integers(WINDOW_MS * 100, 10**15))
+    def test_one_timestamp_far_in_the_future_changes_nothing_for_other_ids(
+        self, log: Seen, place: int, far_ms: int
+    ) -> None:
+        recent = RecentIds(WINDOW_SECONDS)
+        for n, event in enumerate(log):
+            if n == place:
+                assert recent.add("foreign", far_ms)
+            assert recent.add(*event) == (not repeats(log, n))
 
     def test_window_of_0_remembers_what_came_in_the_same_millisecond(self) -> None:
         recent = RecentIds(0)

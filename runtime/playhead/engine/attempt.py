@@ -10,7 +10,8 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import orjson
@@ -24,7 +25,7 @@ from playhead.errors import InvalidInput
 from playhead.events import MAX_CAUSATION_DEPTH, OutgoingEvent
 from playhead.io import IO, Logger, RunInfo, SyncIO
 from playhead.job import Job
-from playhead.retry import NonRetriableError
+from playhead.retry import NonRetriableError, RetryAfter
 from playhead.run import MAX_LOG_BYTES, MAX_LOG_LINES, MAX_TRACEBACK_CHARS
 from playhead.sending import SentEvent, current_run_sends, fitting_topic, sent
 from playhead.serde import plain_text, rfc3339
@@ -33,6 +34,11 @@ from playhead.topics import partition_for
 MAX_SENDS_PER_RUN = 1_000
 MAX_SENT_BYTES_PER_RUN = 32 * 1024 * 1024
 """All that a run sends is in one transaction, which has to end in time."""
+MAX_PROCESSES = 64
+DEADLINE_GRACE_SECONDS = 5.0
+"""How long a function may take to end once its deadline has cancelled it."""
+_SPAWN = multiprocessing.get_context("spawn")
+"""Forking a process that has threads and open connections is not safe."""
 # What `structlog.contextvars.bind_contextvars` would make anew for each run.
 _LOGGED_JOB = contextvars.ContextVar[str](f"{STRUCTLOG_KEY_PREFIX}job_id")
 _LOGGED_RUN = contextvars.ContextVar[str](f"{STRUCTLOG_KEY_PREFIX}run_id")
@@ -46,11 +52,12 @@ class Attempt:
     Implements `playhead.io.RunPart`.
     """
 
-    __slots__ = ("_bytes", "_number", "_performer", "_run")
+    __slots__ = ("_bytes", "_logs", "_number", "_performer", "_run")
 
     def __init__(self, run: LiveRun, performer: Performer) -> None:
         self._run = run
         self._number = run.attempt
+        self._logs = run.logs  # of this attempt; the next one has a list of its own
         self._bytes = 0
         self._performer = performer
 
@@ -67,7 +74,7 @@ class Attempt:
         )
 
     def logger(self) -> Logger:
-        outlet = RunLog(self._run, self._performer.logger)
+        outlet = RunLog(self._logs, self._performer.logger)
         return structlog.wrap_logger(outlet, processors=[], wrapper_class=structlog.make_filtering_bound_logger(0))
 
     async def send(self, event: OutgoingEvent) -> SentEvent:
@@ -104,8 +111,8 @@ class Attempt:
 class RunLog:
     """The outlet of `io.logger`: each line goes to the process's log and is kept with the run, up to a limit."""
 
-    def __init__(self, run: LiveRun, outlet: Logger) -> None:
-        self._lines = run.logs  # of this attempt; the next one has a list of its own
+    def __init__(self, lines: list[dict[str, Any]], outlet: Logger) -> None:
+        self._lines = lines
         self._outlet = outlet
         self._bytes = 0
 
@@ -167,13 +174,27 @@ def _call_in_process(function: Callable[..., Any], payload: Any) -> Any:
     """The same in a process. An error that can't be unpickled would break the pool, and with it every run in it."""
     try:
         return _call(function, payload, None)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         try:
             pickle.loads(pickle.dumps(error))
-        except Exception:  # noqa: BLE001 -- a user's class: pickling it may raise anything
-            kind = NonRetriableError if isinstance(error, NonRetriableError) else RuntimeError
-            raise kind(f"{type(error).__qualname__}: {plain_text(error)}") from None
+        except BaseException:  # noqa: BLE001 -- a user's class: pickling it may raise anything
+            raise _plain_error(error) from None
         raise
+
+
+def _plain_error(error: BaseException) -> Exception:
+    """The nearest of Playhead's or Python's own that means the same."""
+    what = f"{type(error).__qualname__}: {plain_text(error)}"
+    if isinstance(error, NonRetriableError):
+        return NonRetriableError(what)
+    if isinstance(error, RetryAfter):
+        try:
+            return RetryAfter(error.delay_seconds, what)
+        except Exception:  # noqa: BLE001 -- a subclass that has set no delay, or one that is none
+            return NonRetriableError(what)
+    return RuntimeError(what)
 
 
 class Performer:
@@ -186,7 +207,13 @@ class Performer:
         self.logger = logger
         self.loop = asyncio.get_running_loop()
         self.clock = clock
+        self.on_overdue: Callable[[LiveRun], None] | None = None
+        """Called with a run whose function goes on though its time, and a grace, are over."""
         self._executor: Executor | None = None
+        self._in_pool = 0
+        """How many calls are in it."""
+        self._alone = asyncio.Semaphore(min(job.concurrency, MAX_PROCESSES))
+        self._graces: set[asyncio.Task[None]] = set()
         self._is_async = job.is_async
 
     def perform(self, run: LiveRun, payload: Any) -> Awaitable[Any]:
@@ -203,36 +230,79 @@ class Performer:
         _LOGGED_EVENT.set(run.event.id)
         call = self.job.function(payload, IO(attempt)) if self._is_async else self._call(attempt, payload)
         timeout = self.job.attempt_timeout_seconds
-        return call if timeout is None else self._limited(call, timeout)
+        return call if timeout is None else self._limited(call, timeout, run)
 
-    async def _limited(self, call: Awaitable[Any], timeout_seconds: float) -> Any:
-        async with deadline(self.clock, timeout_seconds):
+    async def _limited(self, call: Awaitable[Any], timeout_seconds: float, run: LiveRun) -> Any:
+        async with deadline(self.clock, timeout_seconds, partial(self._expired, run, run.attempt)):
             return await call
+
+    def _expired(self, run: LiveRun, attempt: int) -> None:
+        grace = self.loop.create_task(self._wait_for_end(run, attempt))
+        self._graces.add(grace)
+        grace.add_done_callback(self._graces.discard)
+
+    async def _wait_for_end(self, run: LiveRun, attempt: int) -> None:
+        """A function may swallow its cancellation: that must not hold its key for ever."""
+        await self.clock.sleep(DEADLINE_GRACE_SECONDS)
+        if run.state is LiveState.RUNNING and run.attempt == attempt and self.on_overdue is not None:
+            self.on_overdue(run)
 
     async def _call(self, attempt: Attempt, payload: Any) -> Any:
         """Call a plain function where it blocks nobody."""
-        loop = self.loop
-        if self.job.executor == "process":
-            try:
-                return await loop.run_in_executor(self._pool(), _call_in_process, self.job.function, payload)
-            except BrokenExecutor:
-                self._executor = None  # a process died, and took its pool along: the next attempt gets a new one
+        function, in_process = self.job.function, self.job.executor == "process"
+        pool = self._pool()
+        self._in_pool += 1
+        future: Future[Any] | None = None
+        try:
+            if in_process:
+                future = pool.submit(_call_in_process, function, payload)
+            else:
+                io = SyncIO(attempt, self.loop)
+                future = pool.submit(contextvars.copy_context().run, _call, function, payload, io)
+            return await asyncio.wrap_future(future, loop=self.loop)
+        except asyncio.CancelledError:
+            if future is not None and future.running():
+                # Nothing ends a thread: who knows how long it is busy. Those that come get others in its place.
+                self._leave_pool(pool)
+            raise
+        except BrokenExecutor:
+            # A process died, and took along its pool, and all that ran beside: who did it shows when each is alone.
+            did_it = pool is self._executor and self._in_pool == 1 and future is not None
+            self._leave_pool(pool)
+            if did_it:
                 raise
-        context = contextvars.copy_context()
-        io = SyncIO(attempt, loop)
-        return await loop.run_in_executor(self._pool(), context.run, _call, self.job.function, payload, io)
+        finally:
+            if pool is self._executor:
+                self._in_pool -= 1
+        return await self._call_alone(payload)
+
+    async def _call_alone(self, payload: Any) -> Any:
+        """The same attempt once more, in a process that no other run shares."""
+        async with self._alone:
+            pool = ProcessPoolExecutor(1, mp_context=_SPAWN)
+            try:
+                return await self.loop.run_in_executor(pool, _call_in_process, self.job.function, payload)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def _pool(self) -> Executor:
         if self._executor is None:
             if self.job.executor == "process":
-                # Forking a process that has threads and open connections is not safe.
-                context = multiprocessing.get_context("spawn")
-                self._executor = ProcessPoolExecutor(min(self.job.concurrency, 64), mp_context=context)
+                self._executor = ProcessPoolExecutor(min(self.job.concurrency, MAX_PROCESSES), mp_context=_SPAWN)
             else:
                 self._executor = ThreadPoolExecutor(self.job.concurrency, f"job-{self.job.id}")
         return self._executor
 
+    def _leave_pool(self, pool: Executor) -> None:
+        """What runs in it may end; the next call gets a new one."""
+        if pool is self._executor:
+            self._executor = None
+            self._in_pool = 0
+            pool.shutdown(wait=False)
+
     def close(self) -> None:
         """Take no more work; threads that are still busy are not waited for."""
+        for grace in self._graces:
+            grace.cancel()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)

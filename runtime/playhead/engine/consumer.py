@@ -108,7 +108,7 @@ class JobConsumer:
 
     async def restore(self, taken: Taken) -> Task:
         """A run that was in memory elsewhere starts again: all that there is to know is in the checkpoint."""
-        task = Task(self.job, taken.number, taken.owner, self.job.trigger.name.encode(), self._now_ms)
+        task = Task(self.job, taken.number, taken.owner, self.job.trigger.name.encode())
         for partition, (offset, finished) in taken.partitions.items():
             recent = RecentIds(self.job.dedupe_window_seconds)
             task.progress[partition] = Progress(offset, finished, recent, taken.ends[partition])

@@ -21,7 +21,7 @@ from typing import Any
 from playhead.broker.contract import Committed
 from playhead.clock import Clock, within
 from playhead.engine.attempt import Performer
-from playhead.engine.live import LiveRun, LiveState
+from playhead.engine.live import LiveRun, LiveState, Refusal
 from playhead.engine.suspects import Suspects
 from playhead.engine.task import Task
 from playhead.engine.telling import Narrator, UnfitOutput
@@ -34,12 +34,13 @@ from playhead.io import Logger
 from playhead.job import Job
 from playhead.records import Record
 from playhead.retry import NonRetriableError
-from playhead.run import Fail, Failure, Retry, verdict
-from playhead.serde import plain_text
+from playhead.run import MAX_MESSAGE_CHARS, Fail, Failure, Retry, Verdict, verdict
+from playhead.serde import plain_text, shortened
 from playhead.topics import DEAD_LETTER, RUN
 
 MAX_STARTS_ALONE = 3
 _FROZEN_RETRY_SECONDS = 0.05
+_REFUSED_REASON_CHARS = 500
 
 _REFUSED_REMEDY = "Check the settings and ACLs of the topics `run` and `dead-letter`: playhead topics check"
 
@@ -79,14 +80,16 @@ class Execution:
         self._give_up = give_up
         self._suspects = suspects
         suspects.on_change(pump_soon)
+        performer.on_overdue = self._overdue
+        self._left_behind: set[asyncio.Task[None]] = set()
         self._nothing_runs = asyncio.Event()
         self._on_runs = job.trigger.entity in (RUN, DEAD_LETTER)
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None], context: contextvars.Context | None = None) -> asyncio.Task[None]:
         """A task that sees none of the context variables of whoever happens to start it, which may be another run."""
-        return self._loop.create_task(work, context=self._context.copy())
+        return self._loop.create_task(work, context=context or self._context.copy())
 
     # ── from ready to running ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -114,9 +117,10 @@ class Execution:
 
     def _start(self, run: LiveRun) -> None:
         self._begin(run)
-        wanted, payload = self._prepare(run)
+        context = self._context.copy()  # filters and validators are a user's code as well
+        wanted, payload = context.run(self._prepare, run)
         if wanted:
-            run.work = self._spawn(self._attempt(run, payload))
+            run.work = self._spawn(self._attempt(run, payload), context)
 
     def _prepare(self, run: LiveRun) -> tuple[bool, Any]:
         """Decode the payload and ask the filter; what is not wanted or can't be read has ended here."""
@@ -132,7 +136,9 @@ class Execution:
             wanted = run.attempt > 0 or (
                 (not self._on_runs or self._may_follow(run, payload)) and trigger.accepts(payload)
             )
-        except Exception as error:  # noqa: BLE001 -- a filter is a user's code: what it raises fails its run
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 -- a filter is a user's code: what it raises fails its run
             what = f"{type(error).__qualname__}: {plain_text(error)}"
             failure = NonRetriableError(f"the trigger's filter raised {what}")
             failure.__cause__ = error
@@ -181,17 +187,34 @@ class Execution:
         try:
             output = await self._performer.perform(run, payload)
         except asyncio.CancelledError as cancelled:
-            if run.state is not LiveState.RUNNING:
+            if not self._is_going(run):
                 raise
             error = cancelled  # the function's own doing
-        except (Exception, BaseExceptionGroup, SystemExit) as raised:  # noqa: BLE001 -- whatever a user's code raises is its attempt's end
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:  # whatever a user's code raises is its attempt's end
+            if isinstance(raised, GeneratorExit) and not self._loop.is_running():
+                raise  # not the function's doing: the loop is gone, and this coroutine with it
             error = raised
-        if run.state is not LiveState.RUNNING:
+        if not self._is_going(run):
             return  # dropped, or ended from outside
         try:
             self._ended(run, output, error)
         except Exception as mistake:  # noqa: BLE001 -- the engine's own: better no worker than a run that never ends
             self._give_up(mistake)
+
+    @staticmethod
+    def _is_going(run: LiveRun) -> bool:
+        """Whether the run waits for this very task, and not, once it was ended from outside, for its next attempt."""
+        return run.state is LiveState.RUNNING and run.work is asyncio.current_task()
+
+    def _overdue(self, run: LiveRun) -> None:
+        """The attempt ends without its function, which does not listen."""
+        if (work := run.work) is not None:
+            self._left_behind.add(work)  # the loop itself holds a task but weakly
+            work.add_done_callback(self._left_behind.discard)
+        self._logger.warning("a function goes on after its deadline; its run goes on without it", run_id=run.id)
+        self._ended(run, None, TimeoutError("the function did not end at its deadline"))
 
     # ── from running to the commit ───────────────────────────────────────────────────────────────────────────────────
 
@@ -207,15 +230,26 @@ class Execution:
             else:
                 self._finish(run, [*self._narrator.sends(run), told])
                 return
-        match verdict(error, run.attempt, self._job.retry, self._rng.random()):
+        follows, failure = self._judged(run, error)
+        match follows:
             case Retry(delay_seconds):
-                self._retry(run, error, duration_ms, delay_seconds)
+                self._retry(run, failure, duration_ms, delay_seconds)
             case Fail():
-                self._fail(run, Failure.of(error), duration_ms)
+                self._fail(run, failure, duration_ms)
 
-    def _retry(self, run: LiveRun, error: BaseException, duration_ms: float, delay_seconds: float) -> None:
+    def _judged(self, run: LiveRun, error: BaseException) -> tuple[Verdict, Failure]:
+        """What follows, and what is told. An exception is an object of a user's class: to look at it may raise too."""
+        try:
+            return verdict(error, run.attempt, self._job.retry, self._rng.random()), Failure.of(error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as mistake:  # noqa: BLE001 -- a user's code
+            kind = plain_text(type(error).__qualname__)
+            message = f"it can't be judged: looking at it raised {type(mistake).__qualname__}: {plain_text(mistake)}"
+            return Fail(), Failure(type=kind, message=shortened(message, MAX_MESSAGE_CHARS))
+
+    def _retry(self, run: LiveRun, failure: Failure, duration_ms: float, delay_seconds: float) -> None:
         due_ms = self._now_ms() + int(delay_seconds * 1000)
-        failure = Failure.of(error)
         what = f"{failure.type}: {failure.message}"
         self._logger.warning("attempt failed", run_id=run.id, attempt=run.attempt, error=what)
         told = self._narrator.retrying(run, failure, duration_ms, due_ms)
@@ -237,15 +271,15 @@ class Execution:
         self._finish(run, [self._narrator.failed(run, failure, duration_ms), dead])
 
     def _bury_unreadable(self, run: LiveRun, error: Poison) -> None:
-        record = run.record
+        record, reason = run.record, shortened(error.message, MAX_MESSAGE_CHARS)
         self._logger.error(
             "a record can't be read; it goes to the dead letters",
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
-            reason=error.message,
+            reason=reason,
         )
-        self._finish(run, [self._narrator.dead_letter(run, error.message, None)])
+        self._finish(run, [self._narrator.dead_letter(run, reason, None)])
 
     def _finish(self, run: LiveRun, records: Sequence[Record]) -> None:
         self._leave(run, LiveState.ENDED)
@@ -272,19 +306,25 @@ class Execution:
 
     def refused(self, run: LiveRun, reason: str) -> None:
         """The broker refuses a record of this run: the run fails, without what it wrote."""
-        if run.refused:
+        if run.refused is Refusal.MINIMAL:
             error = Fatal(f"the broker refuses what tells of run {run.id}: {reason}.", remedy=_REFUSED_REMEDY)
             self._give_up(error)
             return
         if run.state is LiveState.DROPPED:
             return
-        run.refused = True
-        failure = Failure(type="playhead.errors.Refused", message=f"the broker refused what the run wrote: {reason}")
+        again = run.refused is not None
+        run.refused = Refusal.MINIMAL if again else Refusal.FAILURE
+        why = shortened(reason, _REFUSED_REASON_CHARS)
+        failure = Failure(type="playhead.errors.Refused", message=f"the broker refused what the run wrote: {why}")
         self._logger.error("run failed: its commit was refused", run_id=run.id, reason=reason)
         self._committer.withdraw(run)
         self._end_early(run)
-        told = self._narrator.failed(run, failure, 0.0)
-        self._committer.add(Ending(run, [told, self._narrator.dead_letter(run, failure.message, failure)], final=True))
+        if again:
+            run.logs = []  # whatever of it was too large: what is told now has a size of its own
+        # Of a record that can't be read no run began, and none has failed.
+        told = [self._narrator.failed(run, failure, 0.0)] if run.attempt else []
+        told.append(self._narrator.dead_letter(run, failure.message, failure, minimal=again))
+        self._committer.add(Ending(run, told, final=True))
 
     def _end_early(self, run: LiveRun) -> None:
         """End a run that may have gone on since it told what was refused: to its back-off, or to its next attempt."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from enum import IntEnum, auto
+from enum import Enum, IntEnum, auto
 from typing import TYPE_CHECKING, Any
 
 from playhead.events import Cause, Event, OutgoingEvent
@@ -33,6 +33,13 @@ class LiveState(IntEnum):
     BACKOFF = auto()
     ENDED = auto()
     DROPPED = auto()
+
+
+class Refusal(Enum):
+    """After one refusal a run tells that it has failed; after a second, the least that there is to tell."""
+
+    FAILURE = auto()
+    MINIMAL = auto()
 
 
 _NEXT: Mapping[LiveState, frozenset[LiveState]] = {
@@ -78,7 +85,8 @@ class LiveRun:
         self.work: asyncio.Task[None] | None = None
         self.sends: list[tuple[OutgoingEvent, str, int]] = []
         self.logs: list[dict[str, Any]] = []
-        self.refused = False
+        self.refused: Refusal | None = None
+        """What it tells, where the broker has refused what it told before."""
         self.started_ms = 0
         self.started_at = 0.0
         self._cause: Cause | None = None

@@ -13,7 +13,7 @@ from playhead.events import Event
 from playhead.io import Logger
 from playhead.job import Job
 from playhead.records import Partition, StoredRecord
-from playhead.serde import CE_ID, CE_TYPE, MINTED
+from playhead.serde import CE_TYPE
 
 _RETRY_SECONDS = 0.5
 
@@ -70,25 +70,22 @@ class Recall:
                 self._give_up(error)
                 return
             else:
-                progress.recent_known = True
                 self._done()
                 return
 
     async def _read(self, partition: Partition, progress: Progress) -> None:
-        window_ms = int(self._job.dedupe_window_seconds * 1000)
         # The window lies before the event that waits, whenever that is worked on: so a second owner sees what the
-        # first one saw.
-        since_ms = min(self._now_ms(), progress.buffer[0].timestamp) - window_ms
+        # first one saw. Of those behind it the earliest counts, so that one far in the future costs no second reading.
+        recent = progress.recent
+        since_ms = recent.begin_reading(min(record.timestamp for record in progress.buffer))
 
         async def remember(records: Sequence[StoredRecord]) -> None:
             for record in records:
-                headers = dict(record.headers)
-                if headers.get(CE_TYPE) == self._name and MINTED not in headers and headers.get(CE_ID):
-                    progress.recent.add(Event(record, headers).id, min(record.timestamp, self._now_ms()))
+                event = Event(record, dict(record.headers))
+                if event.headers.get(CE_TYPE) == self._name and not event.minted and event.has_id:
+                    recent.add(event.id, record.timestamp)
 
-        start = (await self._broker.offsets_at([partition], since_ms))[partition]
+        start = (await self._broker.offsets_at([partition], max(since_ms, 0)))[partition]
         first, _ = (await self._broker.bounds([partition]))[partition]
         await self._broker.read(partition, max(start, first), progress.position, remember)
-
-    def _now_ms(self) -> int:
-        return int(self._clock.time() * 1000)
+        recent.read_back(since_ms)

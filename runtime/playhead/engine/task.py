@@ -10,7 +10,7 @@ as it is seen, from its headers alone; the others become runs, one key after the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from playhead.broker.contract import Mark
@@ -49,7 +49,6 @@ class Progress:
         "paused",
         "position",
         "recent",
-        "recent_known",
         "suspects_end",
     )
 
@@ -64,8 +63,7 @@ class Progress:
         self.buffered_bytes = 0
         self.paused = True
         self.recent = recent
-        self.recent_known = False
-        """Whether `recent` holds what came before the takeover. Read only once a chosen or foreign id turns up."""
+        """What came before the takeover is read back only once a chosen or foreign id turns up."""
 
     @property
     def lowest_unfinished(self) -> int:
@@ -97,7 +95,7 @@ class Progress:
 class Task:
     """One task of one job, in the hands of this worker. See the module's drawing."""
 
-    def __init__(self, job: Job, number: int, owner: Owner, name: bytes, now_ms: Callable[[], int]) -> None:
+    def __init__(self, job: Job, number: int, owner: Owner, name: bytes) -> None:
         self.job = job
         self.job_id = job.id
         self.number = number
@@ -110,7 +108,6 @@ class Task:
         """How many runs start one by one, before the others may run at once."""
         self._name = name
         self._keeps_order = job.order == "key"
-        self._now_ms = now_ms
         self._lanes: dict[bytes, deque[LiveRun] | None] = {}
         """Each key that is held, with the runs that wait for it, if any."""
         self._held_bytes = 0
@@ -185,8 +182,8 @@ class Task:
             if event is None:
                 self.moved = True
             else:
-                remembered = not event.minted and bool(event.id and event.name)
-                if remembered and not progress.recent_known:
+                remembered = not event.minted and event.has_id and bool(event.name)
+                if remembered and not progress.recent.can_judge(record.timestamp):
                     return False
                 if self._is_new(progress, event, remembered):
                     run = LiveRun(self, progress, record, event)
@@ -214,7 +211,7 @@ class Task:
     def _is_new(self, progress: Progress, event: Event, remembered: bool) -> bool:
         """Whether the event starts a run: its id is no repetition, and no owner before this one finished it."""
         record = event.record
-        repeated = remembered and not progress.recent.add(event.id, min(record.timestamp, self._now_ms()))
+        repeated = remembered and not progress.recent.add(event.id, record.timestamp)
         return not progress.finished_before(record.offset) and not repeated
 
     def wants_pause(self, progress: Progress) -> bool | None:

@@ -7,7 +7,7 @@ its class (`playhead.run`).
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ from pydantic import BaseModel
 
 from playhead.broker.contract import TopicInfo
 from playhead.engine.live import LiveRun
+from playhead.events import MAX_KEY_BYTES, short_text
 from playhead.ids import new_event_id
 from playhead.job import Job
-from playhead.records import Headers, Record
+from playhead.records import Headers, Record, StoredRecord
 from playhead.run import MAX_OUTPUT_BYTES, Failure
 from playhead.sending import record_of
 from playhead.serde import (
@@ -35,6 +36,8 @@ from playhead.serde import (
     rfc3339,
 )
 from playhead.topics import event_limit_bytes
+
+_HEADER_ROOM_BYTES = 16
 
 
 class UnfitOutput(Exception):
@@ -84,12 +87,17 @@ class Narrator:
         told["error"] = failure.model_dump(by_alias=True)
         return self._record(run, b"run.failed", orjson.dumps(told, default=str))
 
-    def dead_letter(self, run: LiveRun, reason: str, failure: Failure | None) -> Record:
-        """`dead-letter.created`: for a run that will not be tried again, or a record that could not be read."""
+    def dead_letter(self, run: LiveRun, reason: str, failure: Failure | None, *, minimal: bool = False) -> Record:
+        """`dead-letter.created`: for a run that will not be tried again, or a record that could not be read.
+
+        Args:
+            minimal: leave out all that may be large.
+        """
         record, topic = run.record, self.dead_letter_topic
-        value = record.value
-        if value is not None and len(value) * 4 // 3 > event_limit_bytes(topic.max_message_bytes):
-            value = None  # still in its own topic, at the offset named
+        limit_bytes = 0 if minimal else event_limit_bytes(topic.max_message_bytes)
+        key, value, headers, left_out = _fitting(record, limit_bytes)
+        if left_out:
+            reason = f"{reason} (left out, since it is too large: {', '.join(left_out)})"
         told = {
             "jobId": self.job.id,
             "reason": reason,
@@ -97,9 +105,9 @@ class Narrator:
             "partition": record.partition,
             "offset": record.offset,
             "timestampMs": record.timestamp,
-            "key": _base64(record.key),
+            "key": _base64(key),
             "value": _base64(value),
-            "headers": [(name, _base64(text) or "") for name, text in record.headers],
+            "headers": [(name, _base64(text) or "") for name, text in headers],
             "runId": run.id if run.attempt else "",
             "attempts": run.attempt,
             "error": failure.model_dump(by_alias=True) if failure else None,
@@ -138,7 +146,7 @@ class Narrator:
 
     def _headers(self, run: LiveRun, name: bytes, now_ms: int) -> Headers:
         cause = run.event.headers
-        event_id = cause.get(CE_ID) or b""
+        event_id = short_text(cause.get(CE_ID) or b"")
         return [
             (CE_TYPE, name),
             (CE_ID, new_event_id().encode()),
@@ -148,7 +156,7 @@ class Narrator:
             JSON_HEADER,
             MINTED_HEADER,
             (CAUSATION, event_id),
-            (CORRELATION, cause.get(CORRELATION) or event_id),
+            (CORRELATION, short_text(cause.get(CORRELATION) or event_id)),
             (DEPTH, b"%d" % (run.event.depth + 1) if DEPTH in cause else b"1"),
         ]
 
@@ -162,6 +170,30 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return list(value)
     raise TypeError(f"{type(value).__qualname__} is not JSON")
+
+
+def _fitting(
+    record: StoredRecord, limit_bytes: int
+) -> tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], Sequence[str]]:
+    """Key, value and headers as far as they take no more than that in base64, and what of them is left out.
+
+    That is still in its own topic, at the record's offset.
+    """
+    key, value, headers = record.key, record.value, record.headers
+    room, left_out = limit_bytes * 3 // 4, []
+    key_bytes, value_bytes = len(key or b""), len(value or b"")
+    # Kafka knows headers without a value.
+    header_bytes = sum(len(name) + len(text or b"") + _HEADER_ROOM_BYTES for name, text in headers)
+    if value is not None and key_bytes + value_bytes + header_bytes > room:
+        value = None
+        left_out.append("the value")
+    if headers and value is None and key_bytes + header_bytes > room:
+        headers = ()
+        left_out.append("the headers")
+    if key is not None and key_bytes > max(room, MAX_KEY_BYTES):
+        key = key[:MAX_KEY_BYTES]
+        left_out.append("the rest of the key")
+    return key, value, headers, left_out
 
 
 def _base64(data: bytes | None) -> str | None:

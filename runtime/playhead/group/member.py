@@ -16,6 +16,7 @@ What it does with its tasks is its `Work`.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -99,6 +100,8 @@ class Member:
         self._clock = clock
         self._logger = logger
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        """Of whoever made the member: nobody whose end makes room for more leaves variables of his own to others."""
         self._pump_planned = False
         self._taking_over: asyncio.Task[None] | None = None
         self._early: Epoch | None = None
@@ -202,7 +205,7 @@ class Member:
         """Pump once, after all that happens in this turn of the event loop."""
         if not self._pump_planned:
             self._pump_planned = True
-            self._loop.call_soon(self._pump_now)
+            self._loop.call_soon(self._pump_now, context=self._context)
 
     def _pump_now(self) -> None:
         try:
