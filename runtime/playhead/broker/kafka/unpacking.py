@@ -56,7 +56,7 @@ class Records(PartitionRecords):  # type: ignore[misc]
             # From the first batch on, as at first; what lies below `next_fetch_offset` has been handed out.
             self._records = _LenientBatches(self._data)
             self._aborted_transactions = sorted(self._aborted or [], key=lambda one: one[1])
-            self._aborted_producers = set()
+            self._aborted_producers: set[int] = set()
         except Exception as error:
             raise self._unreadable(error) from error
         else:
@@ -96,7 +96,10 @@ class _LenientBatches:
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
     """A batch whose header names may be any bytes: what is not UTF-8 in them is replaced."""
 
-    def _read_msg(self, *_: Any) -> _DefaultRecordPy:
+    _pos: int
+    _buffer: bytearray
+
+    def _read_msg(self, *_: Any) -> Any:
         length, start = decode_varint(self._buffer, self._pos)
         _, at = decode_varint(self._buffer, start)  # attributes: there are none
         delta_ms, at = decode_varint(self._buffer, at)
