@@ -99,9 +99,9 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
     _pos: int
     _buffer: bytearray
 
-    def _read_msg(self, *_: Any) -> Any:
+    def _read_msg(self, *others: Any) -> Any:
         length, start = decode_varint(self._buffer, self._pos)
-        _, at = decode_varint(self._buffer, start)  # attributes: there are none
+        at = decode_varint(self._buffer, start)[1]  # past the attributes: there are none
         delta_ms, at = decode_varint(self._buffer, at)
         appended = self.timestamp_type == self.LOG_APPEND_TIME
         timestamp = self.max_timestamp if appended else self.first_timestamp + delta_ms
