@@ -53,7 +53,7 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         except NoBroker as no_container:
             raise NoBroker(f"{no_local.message} {no_container.message}", remedy=no_local.remedy) from no_container
     else:
-        local = new(tmp_path_factory.mktemp("kafka"))
+        local = new(tmp_path_factory.mktemp("kafka"), properties={"log.cleaner.backoff.ms": 200})
         local.start()
         running = local
     try:

@@ -23,7 +23,8 @@
     │   ├── AlreadyRunning          another `playhead dev` owns this folder
     │   ├── PortInUse               another program listens on the port
     │   ├── NoJobs                  nothing to run was found
-    │   └── BrokenDownload          a downloaded file is not what was pinned
+    │   ├── BrokenDownload          a downloaded file is not what was pinned
+    │   └── UnreadableRecords       a batch of the log can't be decompressed or decoded
     ├── Fenced                  another member owns the task now; this one drops its work
     └── Poison                  this record can never be read; it goes to the dead letters
 
@@ -248,6 +249,12 @@ class BrokenDownload(Fatal):
     """A downloaded file does not have the checksum that is pinned for it."""
 
     code = "PH308"
+
+
+class UnreadableRecords(Fatal):
+    """A batch of the log can't be decompressed or decoded. Never skipped: it may hold any number of events."""
+
+    code = "PH309"
 
 
 class Fenced(PlayheadError):

@@ -13,6 +13,7 @@ from aiokafka.admin import (  # noqa: TID251 - the contract has no word for what
     NewPartitions,
     RecordsToDelete,
 )
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # noqa: TID251 - as above
 from aiokafka.client import AIOKafkaClient, CoordinationType  # noqa: TID251 - the other side of the wire
 from aiokafka.protocol.group import LeaveGroupRequest  # noqa: TID251 - the other side of the wire
 from aiokafka.structs import OffsetAndMetadata  # noqa: TID251 - the other side of the wire
@@ -141,7 +142,11 @@ class KafkaProvider:
             link.send, writer.COMMIT_LIMIT_SECONDS = send, limit_seconds
 
     async def compact(self, topic: str, gone: Sequence[int]) -> None:
-        """Wait for the cleaner. It leaves the newest segment alone: a filler, later by `segment.ms`, opens one."""
+        """Let the cleaner at it. It leaves the newest segment alone: a filler, later by `segment.ms`, opens one."""
+        async with self._admin() as admin:
+            # Of all of the topic's settings: what is not named here falls back to the broker's.
+            settings = {"cleanup.policy": "compact", "segment.ms": "1", "min.cleanable.dirty.ratio": "0.001"}
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=settings)])
         partition = Partition(topic, 0)
         await self.broker.append([Record(topic, 0, b"filler", b"filler", [], NOW_MS + 60_000)])
 

@@ -232,6 +232,7 @@ class TestCompaction:
         "cleanup_policy": "compact",
         "segment_ms": "1",
         "min_cleanable_dirty_ratio": "0.001",
+        "min_compaction_lag_ms": str(24 * 3600 * 1000),  # nothing goes before the test says so
     }
 
     async def test_newest_record_of_each_key_stays_at_its_offset(self, provider: Provider, client: Broker) -> None:

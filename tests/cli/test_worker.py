@@ -117,6 +117,41 @@ def test_running_job_gets_its_grace(here: Installation, listener: Listener, star
     assert [json.loads(line)["name"] for line in shown.splitlines()] == ["run.succeeded"]
 
 
+HANGS = {
+    "thread": """
+    import pathlib, time
+    pathlib.Path("started").touch()
+    time.sleep(90)""",
+    "coroutine": """
+    import asyncio, pathlib
+    pathlib.Path("started").touch()
+    while True:
+        try:
+            await asyncio.sleep(90)
+        except asyncio.CancelledError:
+            pass""",
+}
+
+
+@pytest.mark.parametrize("how", ["thread", "coroutine"])
+def test_job_that_hangs_does_not_keep_the_process_beyond_its_grace(
+    here: Installation, listener: Listener, start: Start, write: Write, how: str
+) -> None:
+    text = job_file("hang").replace('\n    return {"done": True}', HANGS[how])
+    write("ph_hang.py", text.replace("async def", "def") if how == "thread" else text)
+    worker = start("ph_hang.py", "--grace", "1")
+    listener.wait_for("READY=1")
+    here.run("send", "user.created", ADA)
+    block_until((here.folder / "started").exists)
+    began = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    _, log = worker.communicate(timeout=30)
+    assert worker.returncode == 0
+    assert time.monotonic() - began < 8
+    (ending,) = [line for line in map(json.loads, log.splitlines()) if line["event"].startswith("ending without")]
+    assert ("job-hang" if how == "thread" else "job > sleep") in " ".join(ending["still_running"])
+
+
 def test_second_signal_ends_it_at_once(here: Installation, listener: Listener, start: Start) -> None:
     worker = start("ph_slow.py")
     listener.wait_for("READY=1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from playhead import IO
 from playhead.broker.contract import Mark, Partition
 from playhead.errors import CheckpointLost, Fatal
+from playhead.group.checkpoint import _varint
 from playhead.topics import JOBS
 from tests.engine.scene import Scene
 
@@ -106,6 +109,59 @@ class TestRefused:
         scene.broker.faults.refuse = lambda record: record.topic == JOBS
         worker = await scene.work(nothing)
         with pytest.raises(Fatal, match="refuses"):
+            worker.check()
+
+
+class TestLostTail:
+    """A broker that comes back without the end of its log gives the lost offsets to what is sent next."""
+
+    @staticmethod
+    async def _stopped_behind_finished_ones(scene: Scene) -> list[int]:
+        """A group whose first run hangs and whose others have ended; the numbers of the runs that started."""
+        started: list[int] = []
+
+        async def first_hangs(payload: Any, io: IO) -> None:
+            started.append(payload["n"])
+            if payload["n"] == 0:
+                await scene.clock.sleep(10_000)
+
+        await scene.open()
+        worker = await scene.work(first_hangs)
+        await scene.send(*range(10))
+        await scene.stop(worker)
+        return started
+
+    async def test_event_that_got_an_offset_of_the_lost_tail_is_never_skipped(self, scene: Scene) -> None:
+        await self._stopped_behind_finished_ones(scene)
+        scene.broker.log(Partition("thing", 0)).lose_tail(5)
+        await scene.send(100)  # offset 5, which the checkpoint says is finished
+        worker = await scene.work(nothing)
+        with pytest.raises(CheckpointLost, match="finished some up to 10, and the log goes from 0 to 6"):
+            worker.check()
+
+    async def test_checkpoint_whose_ranges_end_with_the_log_goes_on(self, scene: Scene) -> None:
+        started = await self._stopped_behind_finished_ones(scene)
+        await scene.work(nothing)
+        assert sorted(started) == list(range(10))
+        assert scene.ends() == [(n, "succeeded") for n in range(10)]
+
+    @pytest.mark.parametrize(("unfinished", "finished"), [(1, 2**26), (2**26, 1)])
+    async def test_checkpoint_that_claims_more_than_the_log_has_is_an_error_and_no_memory(
+        self, scene: Scene, unfinished: int, finished: int
+    ) -> None:
+        await scene.open()
+        await scene.stop(await scene.work(nothing))
+        lengths = bytearray()
+        _varint(lengths, unfinished)
+        _varint(lengths, finished)
+        metadata = f"1 1 - 0 {urlsafe_b64encode(lengths).decode()}"
+        await scene.broker.reset_group("j", {Partition("thing", 0): Mark(0, metadata)})
+        tracemalloc.start()
+        worker = await scene.work(nothing)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak_bytes < 2**24
+        with pytest.raises(CheckpointLost, match=f"{2**26 + 1}"):
             worker.check()
 
 

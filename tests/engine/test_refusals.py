@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from playhead import IO, RetryPolicy
-from playhead.errors import Fatal
+from playhead.errors import Fatal, NotAuthorized
+from playhead.group.member import Phase
 from playhead.records import Record
 from playhead.run import RunFailed, RunRetrying, RunState, RunSucceeded, RunView
 from tests.engine.scene import Scene
@@ -129,3 +130,26 @@ class TestTwice:
         scene.broker.faults.refuse = None
         await scene.work(run)
         assert scene.ends() == [(1, "succeeded")]
+
+
+class TestLastCommit:
+    async def test_member_whose_last_commit_is_denied_leaves_its_group_all_the_same(self, scene: Scene) -> None:
+        await scene.open()
+
+        async def run(payload: Any, io: IO) -> None:
+            await scene.clock.sleep(1)
+
+        async def denied(commit: Any) -> Any:
+            raise NotAuthorized("the broker answers TransactionalIdAuthorizationFailed (53).")
+
+        worker = await scene.work(run)
+        await scene.send(1)
+        worker.memberships[0].commit = denied
+        worker.stop()
+        await scene.clock.advance(2)
+        assert worker.ended
+        with pytest.raises(NotAuthorized):
+            worker.check()
+        assert scene.consumer(worker).phase is Phase.STOPPED
+        other = await scene.work(run)  # within the session of the one that left
+        assert other.worker.ready

@@ -17,7 +17,6 @@ from playhead.cli.send import send
 from playhead.cli.tail import tail
 from playhead.cli.topics import app as topics_app
 from playhead.cli.worker import worker
-from playhead.errors import PlayheadError
 
 app = typer.Typer(
     name="playhead",
@@ -66,17 +65,10 @@ def run() -> NoReturn:
     """Run the command line of this process and end it."""
     try:
         app(prog_name="playhead")
-    except PlayheadError as error:
-        exits.show(error)
-        sys.exit(exits.exit_code(error))
     except BrokenPipeError:
         raise exits.close_output() from None
     except KeyboardInterrupt:
         sys.exit(exits.INTERRUPTED)
-    except Exception:  # noqa: BLE001 -- the last resort: whatever it is, it is a bug
-        import traceback
-
-        traceback.print_exc()
-        print(exits.BUG_HINT, file=sys.stderr)
-        sys.exit(exits.BUG)
+    except Exception as error:  # noqa: BLE001 -- the last resort: what is not Playhead's own error is a bug
+        sys.exit(exits.report(error))
     sys.exit(0)

@@ -54,6 +54,16 @@ def show(error: PlayheadError) -> None:
     Console(stderr=True, highlight=False).print(text, soft_wrap=True)
 
 
+def report(error: Exception) -> int:
+    """Print what ended a command, and answer its exit code."""
+    if isinstance(error, PlayheadError):
+        show(error)
+        return exit_code(error)
+    traceback.print_exception(error)
+    print(BUG_HINT, file=sys.stderr)
+    return BUG
+
+
 def close_output() -> SystemExit:
     """What to raise when stdout is gone: nothing is printed about it, not even by the interpreter's last flush."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

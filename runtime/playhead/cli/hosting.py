@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from socket import socket
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import structlog
 
 from playhead.broker.contract import Broker
+from playhead.cli import exits
 from playhead.cli.connection import connected, run_fast
 from playhead.cli.notify import Notifier
-from playhead.cli.stopping import Stopping
+from playhead.cli.stopping import Stopping, end_without, still_running
 from playhead.config import Settings
 from playhead.engine.worker import Worker
 from playhead.errors import TopicMisfit, UnknownTopic
@@ -40,7 +41,7 @@ def host_jobs(
         Fatal, BrokerUnavailable, TopicMisfit: it can't go on.
     """
     _collect_garbage_seldom()
-    if run_fast(_host(jobs, settings, grace_seconds, sockets)):
+    if run_fast(_host_to_the_end(_host(jobs, settings, grace_seconds, sockets))):
         raise KeyboardInterrupt
 
 
@@ -52,6 +53,22 @@ def _collect_garbage_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 10, 100)
+
+
+async def _host_to_the_end(hosting: Coroutine[Any, Any, bool]) -> bool:
+    """Its answer, or its error. Where a function of a job goes on after its grace, the process ends here.
+
+    Its group has been left: what the function still does counts for nothing, and has started again elsewhere.
+    """
+    try:
+        by_ctrl_c = await hosting
+    except Exception as error:
+        if left := await still_running():
+            end_without(left, exits.report(error))
+        raise
+    if left := await still_running():
+        end_without(left, exits.INTERRUPTED if by_ctrl_c else 0)
+    return by_ctrl_c
 
 
 async def _host(

@@ -138,8 +138,10 @@ class Member:
         finally:
             stop.cancel()
             duties[0].cancel()
-            await self._stop(grace_seconds)
-            await _cancel(*duties)
+            try:
+                await self._stop(grace_seconds)
+            finally:
+                await _cancel(*duties)
 
     async def _join_when_answered(self, stopping: asyncio.Event) -> bool:
         """Join, waiting for a broker that is away; False where the worker was stopped meanwhile."""
@@ -379,10 +381,12 @@ class Member:
                 pass
         except BrokerUnavailable as error:
             self._logger.warning("the last commit failed; what was going starts again elsewhere", error=str(error))
-        self._drop(set(self.tasks))
-        await self.membership.leave()
-        await self._work.close()
-        self._to(Phase.STOPPED)
+        finally:
+            # Whatever the commit ended with: who stays in the group without working holds its tasks back.
+            self._drop(set(self.tasks))
+            await self.membership.leave()
+            await self._work.close()
+            self._to(Phase.STOPPED)
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

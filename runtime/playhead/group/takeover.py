@@ -242,19 +242,26 @@ class Takeover:
         return list(taken.values())
 
     async def _checked_ends(self, marks: Mapping[Partition, Mark]) -> dict[Partition, int]:
-        """The ends of the logs. A committed offset that is outside its log is a loud error, never a jump."""
+        """The ends of the logs. A checkpoint that is not all within its log is a loud error, never a jump.
+
+        What it says is finished beyond the committed offset counts too: where that is not in the log, the next records
+        will get those offsets, and would be skipped. It also bounds what is made of the checkpoint's text from here on.
+        """
         bounds = await self.broker.bounds(marks, committed=False)
         for partition, (start, end) in bounds.items():
-            offset = marks[partition].offset
-            if start <= offset <= end:
+            offset, metadata = marks[partition]
+            _, finished = decode(offset, metadata)
+            position = _read_to(offset, finished)
+            if start <= offset and position <= end:
                 continue
             why = (
                 "retention deleted what it had not worked on yet"
                 if offset < start
                 else "the topic was deleted and made again, or lost data"
             )
+            beyond = f" and has finished some up to {position}" if position > offset else ""
             raise CheckpointLost(
-                f"{self.name} stands at offset {offset} of {partition.topic} {partition.partition}, "
+                f"{self.name} stands at offset {offset} of {partition.topic} {partition.partition}{beyond}, "
                 f"and the log goes from {start} to {end}: {why}.",
                 remedy=self.remedy,
             )
@@ -269,8 +276,16 @@ def _marks(taken: Sequence[Taken]) -> dict[Partition, Mark]:
     }
 
 
+def _read_to(offset: int, finished: Sequence[range]) -> int:
+    """The next offset to read."""
+    return finished[-1].stop if finished else offset
+
+
 def _position(offset: int, finished: Sequence[range]) -> tuple[int, list[int]]:
     """(next offset to read, unfinished offsets below it) of a checkpoint."""
-    end = finished[-1].stop if finished else offset
-    done = {at for stretch in finished for at in stretch}
-    return end, [at for at in range(offset, end) if at not in done]
+    unfinished: list[int] = []
+    at = offset
+    for stretch in finished:
+        unfinished.extend(range(at, stretch.start))
+        at = stretch.stop
+    return at, unfinished

@@ -18,7 +18,15 @@ from enum import Enum
 from aiokafka import errors as kafka_errors
 from aiokafka.errors import for_code
 
-from playhead.errors import BrokerUnavailable, CheckpointLost, Fenced, InvalidInput, NotAuthorized, PlayheadError
+from playhead.errors import (
+    BrokerUnavailable,
+    CheckpointLost,
+    Fenced,
+    InvalidInput,
+    NotAuthorized,
+    PlayheadError,
+    UnreadableRecords,
+)
 
 NONE = 0
 OFFSET_OUT_OF_RANGE = 1
@@ -59,6 +67,10 @@ _NAMES = {
     103: "INCONSISTENT_TOPIC_ID",
     120: "TRANSACTION_ABORTABLE",
 }
+
+
+UNREADABLE = frozenset({2, 76})
+"""Answers to a fetch: the broker's own copy is corrupt, or compressed as this protocol can't say."""
 
 
 class Next(Enum):
@@ -127,4 +139,16 @@ def of_fetch(error: Exception, group: str) -> PlayheadError:
         return InvalidInput(
             f"group {group!r} has members that are not Playhead's.", remedy="Stop them, or give the job another id."
         )
+    if isinstance(error, kafka_errors.UnsupportedCodecError | kafka_errors.CorruptRecordException):
+        return unreadable(error, f"what is fetched for group {group!r}")
     return BrokerUnavailable(f"fetching for group {group!r}: {error}.")
+
+
+def unreadable(error: Exception | str, where: str, offset: int | None = None) -> UnreadableRecords:
+    """The error to raise where a batch can't be decompressed or decoded."""
+    why = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
+    at = f"{where} at offset {offset}" if offset is not None else where
+    remedy = "If the batch is damaged, say where to go on behind it: playhead jobs reset JOB --to TIME."
+    if isinstance(error, kafka_errors.UnsupportedCodecError):
+        remedy = "Install what reads compressed records, and start again: pip install cramjam"
+    return UnreadableRecords(f"{at} can't be read: {why.rstrip('.')}.", remedy=remedy)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from playhead.broker.contract import Partition, StoredRecord
@@ -15,6 +13,7 @@ from playhead.broker.kafka import faults
 from playhead.broker.kafka.faults import Next
 from playhead.broker.kafka.link import Link, LostError, Patience
 from playhead.broker.kafka.offsets import READ_COMMITTED, READ_UNCOMMITTED
+from playhead.broker.kafka.unpacking import Batches, Records
 from playhead.clock import Clock
 from playhead.errors import CheckpointLost, UnknownTopic
 
@@ -49,6 +48,7 @@ class Reading:
             UnknownTopic, NotAuthorized.
             BrokerUnavailable: nobody has answered for `limit_seconds`.
             CheckpointLost: the log does not reach back to `start`, or ends before it.
+            UnreadableRecords: a batch can't be decompressed or decoded.
         """
         lane = self._idle_lanes.pop() if self._idle_lanes else self._new_lane()
         isolation = READ_COMMITTED if committed else READ_UNCOMMITTED
@@ -87,19 +87,13 @@ class Reading:
                 else:
                     _, code, _, _, *others, data = answer.topics[0][1][0]
                     if code == faults.NONE:
-                        return PartitionRecords(
-                            TopicPartition(*partition),
-                            MemoryRecords(data or b""),
-                            _aborted(others),
-                            position,
-                            None,
-                            None,
-                            True,
-                            isolation,
-                        )
+                        place = TopicPartition(*partition)
+                        return Records(place, Batches(data), _aborted(others), position, None, None, True, isolation)
             where = f"{partition.topic}[{partition.partition}]"
             if code == faults.OFFSET_OUT_OF_RANGE:
                 raise CheckpointLost(f"offset {position} of {where} is not in the log any more.")
+            if code in faults.UNREADABLE:
+                raise faults.unreadable(faults.name(code), where, position)
             if faults.next_after(code) is not Next.AGAIN:
                 raise faults.raised(code, f"reading {where}")
             if await self._link.relocate({partition.topic}) and not self._link.has(partition):

@@ -151,6 +151,13 @@ class PartitionLog:
         self._aborted = {offset for offset in self._aborted if offset >= new_start}
         self._notify()
 
+    def lose_tail(self, new_end: int) -> None:
+        """Forget everything from `new_end` on, as a broker does whose disk had not got it when it died."""
+        self.end = new_end
+        self._keep(lambda record: record.offset < new_end)
+        self._aborted = {offset for offset in self._aborted if offset < new_end}
+        self._notify()
+
     def _keep(self, stays: Callable[[MemoryRecord], bool]) -> None:
         self._records = [record for record in self._records if stays(record)]
         self._offsets = [record.offset for record in self._records]
