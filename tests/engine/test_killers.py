@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from playhead import IO, RetryPolicy
+from playhead import IO, RetryAfter, RetryPolicy
+from playhead.records import Partition, Record
+from playhead.serde import MINTED_HEADER
 from tests.engine.scene import Scene
 
 KILLER = 0
+
+
+async def nothing(payload: Any, io: IO) -> None:
+    pass
+
+
 LIVES_MAX = 12
 
 
@@ -208,3 +217,46 @@ class TestInnocence:
         assert deaths.count == 5
         await scene.clock.advance(60)
         assert len(scene.told("run.succeeded")) == 31
+
+
+class TestOthers:
+    async def test_run_that_waits_for_its_retry_holds_no_other_back(self, scene: Scene) -> None:
+        """Also where each run starts alone, after two crashes in a row."""
+        await scene.open()
+        runs: list[int] = []
+
+        async def hang(payload: Any, io: IO) -> None:
+            await asyncio.Event().wait()
+
+        async def run(payload: Any, io: IO) -> None:
+            runs.append(payload["n"])
+            if payload["n"] == 0 and io.run.attempt == 1:
+                raise RetryAfter(6 * 3600)
+
+        for life in range(2):
+            worker = await scene.work(hang)
+            if life == 0:
+                await scene.send(0, 1, 2, 3)
+            await scene.clock.advance(1)
+            await scene.kill(worker)
+        worker = await scene.work(run)
+        await scene.clock.advance(3600)
+        assert sorted(runs) == [0, 1, 2, 3]
+        await scene.clock.advance(6 * 3600)
+        assert scene.ends() == [(n, "succeeded") for n in range(4)]
+
+    async def test_idle_worker_behind_a_marker_is_no_killer(self, scene: Scene) -> None:
+        """A topic that runs write to ends with a marker, which no one is ever handed."""
+        await scene.open()
+        worker = await scene.work(nothing)
+        log, now_ms = scene.broker.log(Partition("thing", 0)), int(scene.clock.time() * 1000)
+        headers = [("ce_type", b"thing.made"), ("ce_id", b"x"), MINTED_HEADER]
+        log.append([Record("thing", 0, b"a", b'{"n": 1}', headers, now_ms)], transaction=7)
+        log.end_transaction(7, commit=True)
+        await scene.clock.advance(5)
+        for _ in range(3):
+            await scene.kill(worker)
+            worker = await scene.work(nothing)
+            await scene.clock.advance(5)
+        task = scene.consumer(worker).tasks[0]
+        assert (task.owner.crashes, task.unproven) == (0, 0)

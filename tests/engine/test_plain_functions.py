@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from datetime import datetime
 from importlib import import_module
@@ -182,3 +184,31 @@ class TestProcesses:
         await wait_until(lambda: len(scene.ends()) == 4, seconds=30)
         assert scene.ends() == [(100, "failed"), (101, "succeeded"), (102, "succeeded"), (103, "succeeded")]
         assert {told["attempt"] for told in scene.told("run.succeeded")} == {1}
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class TestLeftovers:
+    async def test_end_with_their_worker_however_that_ends(self, tmp_path: Path) -> None:
+        script = tmp_path / "worker.py"
+        script.write_text(
+            "import os, time\n"
+            "from playhead.engine.processes import ProcessPool\n"
+            "if __name__ == '__main__':\n"
+            "    pool = ProcessPool(1)\n"
+            "    print(pool.submit(os.getpid).result(), flush=True)\n"
+            "    time.sleep(60)  # it is killed in its sleep, which itself is under test\n"
+        )
+        worker = await asyncio.create_subprocess_exec(sys.executable, str(script), stdout=asyncio.subprocess.PIPE)
+        assert worker.stdout is not None
+        child = int(await worker.stdout.readline())
+        assert is_running(child)
+        worker.kill()
+        await worker.wait()
+        await wait_until(lambda: not is_running(child), seconds=10)

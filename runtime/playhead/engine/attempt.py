@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import multiprocessing
 import pickle
 import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 from playhead.broker.contract import Broker
 from playhead.clock import Clock, deadline
 from playhead.engine.live import LiveRun, LiveState
+from playhead.engine.processes import ProcessPool, process_limit
 from playhead.errors import InvalidInput
 from playhead.events import MAX_CAUSATION_DEPTH, OutgoingEvent
 from playhead.io import IO, Logger, RunInfo, SyncIO
@@ -34,11 +34,8 @@ from playhead.topics import partition_for
 MAX_SENDS_PER_RUN = 1_000
 MAX_SENT_BYTES_PER_RUN = 32 * 1024 * 1024
 """All that a run sends is in one transaction, which has to end in time."""
-MAX_PROCESSES = 64
 DEADLINE_GRACE_SECONDS = 5.0
 """How long a function may take to end once its deadline has cancelled it."""
-_SPAWN = multiprocessing.get_context("spawn")
-"""Forking a process that has threads and open connections is not safe."""
 # What `structlog.contextvars.bind_contextvars` would make anew for each run.
 _LOGGED_JOB = contextvars.ContextVar[str](f"{STRUCTLOG_KEY_PREFIX}job_id")
 _LOGGED_RUN = contextvars.ContextVar[str](f"{STRUCTLOG_KEY_PREFIX}run_id")
@@ -212,7 +209,9 @@ class Performer:
         self._executor: Executor | None = None
         self._in_pool = 0
         """How many calls are in it."""
-        self._alone = asyncio.Semaphore(min(job.concurrency, MAX_PROCESSES))
+        self.concurrency = process_limit(job.concurrency) if job.executor == "process" else job.concurrency
+        """How many functions may run at once: a deadline must not run out in a queue for a process."""
+        self._alone = asyncio.Semaphore(self.concurrency)
         self._graces: set[asyncio.Task[None]] = set()
         self._is_async = job.is_async
 
@@ -233,10 +232,17 @@ class Performer:
         return call if timeout is None else self._limited(call, timeout, run)
 
     async def _limited(self, call: Awaitable[Any], timeout_seconds: float, run: LiveRun) -> Any:
-        async with deadline(self.clock, timeout_seconds, partial(self._expired, run, run.attempt)):
-            return await call
+        expired: list[bool] = []
+        try:
+            async with deadline(self.clock, timeout_seconds, partial(self._expired, run, run.attempt, expired)):
+                return await call
+        except TimeoutError as error:
+            if not expired:
+                raise  # the function's own
+            raise TimeoutError(f"the attempt took longer than its timeout of {timeout_seconds:g} s") from error
 
-    def _expired(self, run: LiveRun, attempt: int) -> None:
+    def _expired(self, run: LiveRun, attempt: int, expired: list[bool]) -> None:
+        expired.append(True)
         grace = self.loop.create_task(self._wait_for_end(run, attempt))
         self._graces.add(grace)
         grace.add_done_callback(self._graces.discard)
@@ -279,7 +285,7 @@ class Performer:
     async def _call_alone(self, payload: Any) -> Any:
         """The same attempt once more, in a process that no other run shares."""
         async with self._alone:
-            pool = ProcessPoolExecutor(1, mp_context=_SPAWN)
+            pool = ProcessPool(1)
             try:
                 return await self.loop.run_in_executor(pool, _call_in_process, self.job.function, payload)
             finally:
@@ -288,7 +294,7 @@ class Performer:
     def _pool(self) -> Executor:
         if self._executor is None:
             if self.job.executor == "process":
-                self._executor = ProcessPoolExecutor(min(self.job.concurrency, MAX_PROCESSES), mp_context=_SPAWN)
+                self._executor = ProcessPool(self.concurrency)
             else:
                 self._executor = ThreadPoolExecutor(self.job.concurrency, f"job-{self.job.id}")
         return self._executor

@@ -96,7 +96,7 @@ class Execution:
     def start_ready(self) -> None:
         """Start what may start, up to the job's concurrency."""
         waiting: list[LiveRun] = []
-        while self.ready and self.running < self._job.concurrency:
+        while self.ready and self.running < self._performer.concurrency:
             run = self.ready.popleft()
             if run.state is not LiveState.READY:
                 continue  # its task was dropped since
@@ -167,13 +167,14 @@ class Execution:
         """Commit that the run starts, then start it; after too many such starts it is a dead letter."""
         task = run.task
         alone = task.owner.alone
-        starts = alone.starts if alone is not None and task.named_run is run else 0
-        if starts >= MAX_STARTS_ALONE:
-            run.attempt = starts
-            killed = f"its worker died {starts} times while it ran alone"
+        if not run.starts_alone:  # a retry is no further start: it takes another life to kill another worker
+            run.starts_alone = 1 + (alone.starts if alone is not None and task.named_run is run else 0)
+        if run.starts_alone > MAX_STARTS_ALONE:
+            run.attempt = MAX_STARTS_ALONE
+            killed = f"its worker died {MAX_STARTS_ALONE} times while it ran alone"
             self._fail(run, Failure(type="playhead.errors.KilledItsWorker", message=killed), 0.0)
             return
-        task.owner = replace(task.owner, alone=Alone(run.offset, starts + 1))
+        task.owner = replace(task.owner, alone=Alone(run.offset, run.starts_alone))
         while not isinstance(await self._committer.commit_tasks([task]), Committed):
             # Not while the group moves on. If that takes the task away, the run is dropped, and cancelled here.
             await self._clock.sleep(_FROZEN_RETRY_SECONDS)
@@ -254,6 +255,7 @@ class Execution:
         self._logger.warning("attempt failed", run_id=run.id, attempt=run.attempt, error=what)
         told = self._narrator.retrying(run, failure, duration_ms, due_ms)
         self._leave(run, LiveState.BACKOFF)
+        self._suspects.leave(run)
         self._committer.add(Ending(run, [told], final=False))
         run.work = self._spawn(self._back_off(run, delay_seconds))
 

@@ -68,6 +68,7 @@ class LiveRun:
         "sends",
         "started_at",
         "started_ms",
+        "starts_alone",
         "state",
         "task",
         "work",
@@ -88,6 +89,7 @@ class LiveRun:
         self.refused: Refusal | None = None
         """What it tells, where the broker has refused what it told before."""
         self.started_ms = 0
+        self.starts_alone = 0
         self.started_at = 0.0
         self._cause: Cause | None = None
 

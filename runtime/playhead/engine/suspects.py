@@ -18,7 +18,8 @@ from collections.abc import Callable
 
 from playhead.engine.live import LiveRun, LiveState
 
-_GONE = (LiveState.ENDED, LiveState.DROPPED)
+_GONE = (LiveState.ENDED, LiveState.DROPPED, LiveState.BACKOFF)
+"""A run that waits for another try kills nobody meanwhile; it takes a place again when it is ready."""
 
 
 class Suspects:
@@ -34,7 +35,7 @@ class Suspects:
         self._waiting.append(call)
 
     def is_going(self, run: LiveRun) -> bool:
-        """Whether it has started as a suspect; it keeps its place over its retries."""
+        """Whether it has a place."""
         return run in self._going
 
     def may_start(self, run: LiveRun) -> bool:
@@ -53,7 +54,7 @@ class Suspects:
         return True
 
     def leave(self, run: LiveRun) -> None:
-        """The run has ended."""
+        """The run does not go on: it has ended, or waits for another try."""
         if run in self._going or run in self._named:
             self.look()
 

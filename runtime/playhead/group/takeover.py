@@ -85,7 +85,8 @@ class Takeover:
             if len(stable) < len(marks):
                 await self.clock.sleep(_FOUNDING_WAIT_SECONDS)
                 continue
-            taken = self._as_owner(stable, gone, await self._checked_ends(stable))
+            ends = await self._ends_of_data(stable, gone, await self._checked_ends(stable))
+            taken = self._as_owner(stable, gone, ends)
             if self._is_done(await self.commit(Commit(epoch, _marks(taken), added))):
                 return taken
             await self.clock.sleep(_RETRY_SECONDS)
@@ -240,6 +241,27 @@ class Takeover:
                 suspects,
             )
         return list(taken.values())
+
+    async def _ends_of_data(
+        self, marks: Mapping[Partition, Mark], gone: frozenset[str], ends: Mapping[Partition, int]
+    ) -> dict[Partition, int]:
+        """The ends without what no one is ever handed: a task that stands before a marker alone had nothing going.
+
+        Looked up only where an owner died: nobody else asks.
+        """
+        found = dict(ends)
+
+        for partition, (offset, metadata) in marks.items():
+            owner, _ = decode(offset, metadata)
+            if not owner.crashes and owner.writer not in gone:
+                continue
+            found[partition] = offset
+
+            async def note(records: Sequence[StoredRecord], partition: Partition = partition) -> None:
+                found[partition] = records[-1].offset + 1
+
+            await self.broker.read(partition, offset, min(ends[partition], offset + WINDOW_OFFSETS), note)
+        return found
 
     async def _checked_ends(self, marks: Mapping[Partition, Mark]) -> dict[Partition, int]:
         """The ends of the logs. A checkpoint that is not all within its log is a loud error, never a jump.

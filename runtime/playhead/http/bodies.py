@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -24,11 +23,15 @@ from playhead.http.refusals import BodyNotJson, BodyTooLarge, BodyTooSlow, Unsaf
 _JSON_TYPE = re.compile(r"application/(json|[a-z0-9!#$&^_.+-]+\+json)")
 _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
-_LONG_DIGITS = re.compile(rb"[0-9]{19}")
-_STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?[0-9]++)(\.[0-9]++)?([eE][+-]?[0-9]++)?', re.DOTALL)
+_LONG_DIGITS = re.compile(rb"[0-9]{19,}+")
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 """What orjson reads as an integer. Beyond, it reads a float, and the last digits are gone without a word."""
 _INT_CHARS_MAX = 20
+_WITHIN_NUMBER = frozenset({b".", b"e", b"E", b"+"})
+"""Before digits: they are a fraction or an exponent."""
+_NO_INTEGER = frozenset({b".", b"e", b"E"})
+"""Behind digits: the number has a fraction or an exponent."""
+_CONTAINERS = frozenset({dict, list})
 
 
 async def read_json(request: Request, *, limit_bytes: int, seconds: float) -> Any:
@@ -122,29 +125,38 @@ def _too_deep() -> UnsafeJson:
 
 
 def _deeper_than(value: Any, levels: int) -> bool:
-    """Whether containers nest deeper than `levels`. Keeps one iterator a level, so it costs no stack."""
-    stack: list[Iterator[Any]] = [iter((value,))]
-    while stack:
-        for item in stack[-1]:
-            if isinstance(item, dict):
-                stack.append(iter(item.values()))
-                break
-            if isinstance(item, list):
-                stack.append(iter(item))
-                break
-        else:
-            stack.pop()
-        if len(stack) > levels + 1:
-            return True
-    return False
+    """Whether containers nest deeper than `levels`. Goes level by level, which costs no stack and little time."""
+    level = [value] if type(value) in _CONTAINERS else []
+    for _ in range(levels):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) in _CONTAINERS
+        ]
+        if not level:
+            return False
+    return bool(level)
 
 
 def _lossy_integer(body: bytes) -> str:
-    """The first integer outside any text that would become a float, shortened; or nothing."""
-    for match in _STRING_OR_NUMBER.finditer(body):
-        digits, fraction, exponent = match.groups()
-        if digits is None or fraction is not None or exponent is not None or len(digits) < 19:
+    """The first integer outside any text that would become a float, shortened; or nothing. The body is JSON.
+
+    Backslashes are in texts alone: once what they escape is gone, every other quote ends a text.
+    """
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    quotes = counted_to = 0
+    for match in _LONG_DIGITS.finditer(plain):
+        start, end = match.span()
+        negative = plain[start - 1 : start] == b"-"
+        first = start - 1 if negative else start
+        if plain[first - 1 : first] in _WITHIN_NUMBER or plain[end : end + 1] in _NO_INTEGER:
             continue
-        if len(digits) > _INT_CHARS_MAX or not _INT_MIN <= int(digits) <= _INT_MAX:
+        digits = plain[first:end]
+        if len(digits) <= _INT_CHARS_MAX and _INT_MIN <= int(digits) <= _INT_MAX:
+            continue
+        quotes += plain.count(b'"', counted_to, first)
+        counted_to = first
+        if quotes % 2 == 0:
             return str(digits[:_INT_CHARS_MAX], "ascii") + ("…" if len(digits) > _INT_CHARS_MAX else "")
     return ""
