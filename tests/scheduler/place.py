@@ -61,6 +61,11 @@ class Place:
             running.task.result()
         return running
 
+    @staticmethod
+    def tasks(running: Running) -> list[int]:
+        tasks: list[int] = running.scheduler.status()["scheduler"]["tasks"]
+        return tasks
+
     async def stop(self, running: Running) -> None:
         """Let it end gracefully."""
         self.running.remove(running)

@@ -12,9 +12,11 @@ from playhead.cli.dev import dev
 from playhead.cli.http import http
 from playhead.cli.jobs import app as jobs_app
 from playhead.cli.new import new
+from playhead.cli.scheduler import scheduler
 from playhead.cli.schemas import app as schemas_app
 from playhead.cli.send import send
 from playhead.cli.tail import tail
+from playhead.cli.timers import app as timers_app
 from playhead.cli.topics import app as topics_app
 from playhead.cli.worker import worker
 
@@ -30,11 +32,13 @@ app.command(rich_help_panel="Develop")(dev)
 app.command(rich_help_panel="Develop")(new)
 app.add_typer(schemas_app, rich_help_panel="Develop")
 app.command(rich_help_panel="Run")(worker)
+app.command(rich_help_panel="Run")(scheduler)
 app.command(rich_help_panel="Run")(http)
 app.add_typer(topics_app, rich_help_panel="Run")
 app.command(rich_help_panel="Use")(send)
 app.command(rich_help_panel="Use")(tail)
 app.add_typer(jobs_app, rich_help_panel="Use")
+app.add_typer(timers_app, rich_help_panel="Use")
 
 
 def _print_version(wanted: bool) -> None:

@@ -79,7 +79,7 @@ def dev(
             jobs=jobs,
             sockets=sockets,
             partitions=partitions,
-            worker_command=_worker_command(targets or (), grace) if worker else None,
+            commands=_commands(targets or (), grace, worker=worker),
             grace_seconds=grace,
             started=started,
         )
@@ -126,9 +126,13 @@ def _import_what_comes_later() -> None:
     import playhead.http  # noqa: F401
 
 
-def _worker_command(targets: list[str] | tuple[str, ...], grace_seconds: float) -> list[str]:
+def _commands(targets: list[str] | tuple[str, ...], grace_seconds: float, *, worker: bool) -> dict[str, list[str]]:
     # -P: the current folder is no place to import from, or `consumers/x.py` would be there under two names.
-    return [sys.executable, "-P", "-m", "playhead.cli", "worker", "--grace", str(grace_seconds), *targets]
+    playhead = [sys.executable, "-P", "-m", "playhead.cli"]
+    commands = {"scheduler": [*playhead, "scheduler"]}
+    if worker:
+        commands["worker"] = [*playhead, "worker", "--grace", str(grace_seconds), *targets]
+    return commands
 
 
 def _end_during_start(number: int, _frame: object) -> NoReturn:

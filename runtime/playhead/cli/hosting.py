@@ -1,25 +1,29 @@
-"""A worker's process: its topics, its readiness, and its end."""
+"""The process of a worker, or of a scheduler: its broker, its topics, its readiness, and its end."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack
+from pathlib import Path
 from socket import socket
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from playhead.broker.contract import Broker
 from playhead.cli import exits
-from playhead.cli.connection import connected, run_fast
+from playhead.cli.connection import run_fast
 from playhead.cli.notify import Notifier
+from playhead.cli.reaching import awaited
 from playhead.cli.stopping import Stopping, end_without, still_running
 from playhead.config import Settings
 from playhead.engine.worker import Worker
 from playhead.errors import TopicMisfit, UnknownTopic
 from playhead.job import Job
+from playhead.scheduler import Scheduler
 from playhead.topics import system_topics
 
 _READY_POLL_SECONDS = 0.05
@@ -27,10 +31,21 @@ _READY_POLL_SECONDS = 0.05
 logger = structlog.get_logger("playhead.worker")
 
 
+class Part(Protocol):
+    """What is hosted."""
+
+    @property
+    def ready(self) -> bool: ...
+    def status(self) -> Mapping[str, Mapping[str, Any]]: ...
+    def metrics(self) -> str: ...
+    def stop(self) -> None: ...
+    async def run(self) -> None: ...
+
+
 def host_jobs(
     jobs: Sequence[Job], settings: Settings, *, grace_seconds: float, sockets: Sequence[socket] | None = None
 ) -> None:
-    """Run a worker with these jobs in this process, until it is told to stop.
+    """Run a worker with these jobs in this process, until it is told to stop. A broker that is away is waited for.
 
     Args:
         grace_seconds: what running jobs get to end.
@@ -38,10 +53,41 @@ def host_jobs(
 
     Raises:
         KeyboardInterrupt: it was Ctrl-C that ended it.
-        Fatal, BrokerUnavailable, TopicMisfit: it can't go on.
+        Fatal, TopicMisfit: it can't go on.
     """
+    entities = {settings.topic_prefix + job.trigger.entity for job in jobs}
+
+    def worker(broker: Broker) -> Part:
+        return Worker(jobs, broker, settings=settings, grace_seconds=grace_seconds)
+
+    _host_here("worker", worker, settings, entities, sockets)
+
+
+def host_scheduler(settings: Settings, folder: Path, *, sockets: Sequence[socket] | None = None) -> None:
+    """Run a scheduler in this process, until it is told to stop. A broker that is away is waited for.
+
+    Args:
+        folder: for its stores.
+        sockets: to serve /healthz, /readyz and /metrics on, or None.
+
+    Raises:
+        KeyboardInterrupt: it was Ctrl-C that ended it.
+        Fatal, TopicMisfit: it can't go on.
+    """
+    _host_here(
+        "scheduler", lambda broker: Scheduler(broker, settings=settings, folder=folder), settings, set(), sockets
+    )
+
+
+def _host_here(
+    name: str,
+    make: Callable[[Broker], Part],
+    settings: Settings,
+    topics: AbstractSet[str],
+    sockets: Sequence[socket] | None,
+) -> None:
     _collect_garbage_seldom()
-    if run_fast(_host_to_the_end(_host(jobs, settings, grace_seconds, sockets))):
+    if run_fast(_host_to_the_end(_host(Hosted(name, make, settings, topics), sockets))):
         raise KeyboardInterrupt
 
 
@@ -71,33 +117,103 @@ async def _host_to_the_end(hosting: Coroutine[Any, Any, bool]) -> bool:
     return by_ctrl_c
 
 
-async def _host(
-    jobs: Sequence[Job], settings: Settings, grace_seconds: float, sockets: Sequence[socket] | None
-) -> bool:
-    """Host the jobs; whether it was Ctrl-C that ended it."""
+async def _host(hosted: Hosted, sockets: Sequence[socket] | None) -> bool:
+    """Host it; whether it was Ctrl-C that ended it."""
     notifier = Notifier()
-    async with AsyncExitStack() as stack:
-        stack.callback(notifier.close)
-        broker = await stack.enter_async_context(connected(settings))
-        await check_topics(broker, settings.topic_prefix, jobs)
-        worker = Worker(jobs, broker, settings=settings, grace_seconds=grace_seconds)
-        stopping = Stopping(worker.stop, notifier)
-        stopping.watch_signals()
-        stopping.watch_parent()
-        beside = [_tell_readiness(worker, notifier)]
-        if sockets is not None:
-            beside.append(_serve_health(worker, broker, sockets))
-        await _run_with(worker, [asyncio.create_task(duty) for duty in beside])
-        return stopping.by_ctrl_c
+    stopping = Stopping(hosted.stop, notifier)
+    stopping.watch_signals()
+    stopping.watch_parent()
+    beside = [_tell_readiness(hosted, notifier)]
+    if sockets is not None:
+        beside.append(_serve_health(hosted, sockets))
+    try:
+        await _run_with(hosted, [asyncio.create_task(duty) for duty in beside])
+    finally:
+        notifier.close()
+    return stopping.by_ctrl_c
 
 
-async def _run_with(worker: Worker, beside: Sequence[asyncio.Task[None]]) -> None:
+class Hosted:
+    """The part of this process, and before it the wait for the broker.
+
+    Args:
+        name: worker, or scheduler.
+        make: the part, once the broker is there.
+        topics: that it needs beside Playhead's own.
+
+    Attributes:
+        broker: None until it was reached.
+    """
+
+    def __init__(self, name: str, make: Callable[[Broker], Part], settings: Settings, topics: AbstractSet[str]) -> None:
+        self.name = name
+        self.broker: Broker | None = None
+        self._make, self._settings, self._topics = make, settings, topics
+        self._part: Part | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        return self._part is not None and self._part.ready
+
+    def status(self) -> str:
+        """One line: what is waited for, or what each job that is not running does instead."""
+        return "waiting for the broker" if self._part is None else _status(self._part.status())
+
+    def metrics(self) -> str:
+        """In Prometheus' text format."""
+        return "" if self._part is None else self._part.metrics()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._part is not None:
+            self._part.stop()
+
+    async def run(self) -> None:
+        """Wait for the broker, then work until `stop`.
+
+        Raises:
+            Fatal, UnknownTopic, NotAuthorized, TopicMisfit: waiting would not help.
+        """
+        async with AsyncExitStack() as stack:
+            reaching = asyncio.create_task(stack.enter_async_context(awaited(self._settings, self._check_topics)))
+            stopped = asyncio.create_task(self._stopping.wait())
+            try:
+                await asyncio.wait({reaching, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                reaching.cancel()
+                stopped.cancel()
+                await asyncio.wait({reaching})
+            if reaching.cancelled() or (reaching.exception() is None and self._stopping.is_set()):
+                return
+            self.broker = reaching.result()
+            self._part = self._make(self.broker)
+            await self._part.run()
+
+    async def _check_topics(self, broker: Broker) -> None:
+        """See that every topic is there which the part reads or Playhead writes.
+
+        Raises:
+            TopicMisfit: names all that are missing.
+        """
+        missing = []
+        own = {spec.name for spec in system_topics(prefix=self._settings.topic_prefix)}
+        for name in sorted(self._topics | own):
+            try:
+                await broker.topic(name)
+            except UnknownTopic:
+                missing.append(name)
+        if missing:
+            raise TopicMisfit(f"missing topics: {', '.join(missing)}.", remedy="Create them: playhead topics create")
+
+
+async def _run_with(hosted: Hosted, beside: Sequence[asyncio.Task[None]]) -> None:
     """Run the worker to its end. What runs beside it ends with it; when one of those fails, all do."""
-    working = asyncio.create_task(worker.run(), name="worker")
+    working = asyncio.create_task(hosted.run(), name="worker")
     try:
         done, _ = await asyncio.wait({working, *beside}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        worker.stop()
+        hosted.stop()
         for task in beside:
             task.cancel()
         await asyncio.gather(working, *beside, return_exceptions=True)
@@ -105,34 +221,17 @@ async def _run_with(worker: Worker, beside: Sequence[asyncio.Task[None]]) -> Non
         task.result()
 
 
-async def check_topics(broker: Broker, prefix: str, jobs: Sequence[Job]) -> None:
-    """See that every topic is there which these jobs read or Playhead writes.
-
-    Raises:
-        TopicMisfit: names all that are missing.
-    """
-    missing = []
-    wanted = {prefix + job.trigger.entity for job in jobs} | {spec.name for spec in system_topics(prefix=prefix)}
-    for name in sorted(wanted):
-        try:
-            await broker.topic(name)
-        except UnknownTopic:
-            missing.append(name)
-    if missing:
-        raise TopicMisfit(f"missing topics: {', '.join(missing)}.", remedy="Create them: playhead topics create")
-
-
-async def _tell_readiness(worker: Worker, notifier: Notifier) -> None:
+async def _tell_readiness(hosted: Hosted, notifier: Notifier) -> None:
     """Tell $NOTIFY_SOCKET and the log whenever the worker becomes ready, and what it waits for when it is not."""
     told: tuple[bool, str] = (False, "")
     first = {"READY": "1"}  # systemd's, said once; X_READY is ours and follows every change
     while True:
-        now = worker.ready, _status(worker.status())
+        now = hosted.ready, hosted.status()
         if now != told:
             ready, status = told = now
             notifier.send(**(first if ready else {}), X_READY=str(int(ready)), STATUS=status)
             if ready and first:
-                logger.info("ready", jobs=len(worker.status()))
+                logger.info("ready", status=status)
                 first = {}
         await asyncio.sleep(_READY_POLL_SECONDS)
 
@@ -140,21 +239,36 @@ async def _tell_readiness(worker: Worker, notifier: Notifier) -> None:
 def _status(jobs: Mapping[str, Mapping[str, Any]]) -> str:
     """One line: what each job that is not running does instead."""
     others = [f"{job_id}: {state['phase']}" for job_id, state in jobs.items() if state["phase"] != "running"]
-    return "; ".join(others) or (f"{len(jobs)} jobs running" if jobs else "starting")
+    running = [f"{name} running" for name in jobs]
+    return "; ".join(others) or (
+        running[0] if len(running) == 1 else f"{len(jobs)} jobs running" if jobs else "starting"
+    )
 
 
-async def _serve_health(worker: Worker, broker: Broker, sockets: Sequence[socket]) -> None:
+async def _serve_health(hosted: Hosted, sockets: Sequence[socket]) -> None:
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response
     from starlette.routing import Route
 
     from playhead.http import Readiness, reaches, serve, url_of
+    from playhead.http.answers import routing_error
     from playhead.http.endpoints import Health
     from playhead.http.limits import DEFAULT_LIMITS
 
     def state() -> Readiness:
-        return Readiness(() if worker.ready else (f"worker: {_status(worker.status())}",))
+        return Readiness(() if hosted.ready else (f"{hosted.name}: {hosted.status()}",))
 
-    health = Health(reaches(broker), state, DEFAULT_LIMITS)
-    app = Starlette(routes=[Route("/healthz", health.alive), Route("/readyz", health.ready)])
+    async def reached() -> bool:
+        return hosted.broker is not None and await reaches(hosted.broker)()
+
+    health = Health(reached, state, DEFAULT_LIMITS)
+
+    async def metrics(request: Request) -> Response:
+        return PlainTextResponse(hosted.metrics(), media_type="text/plain; version=0.0.4")
+
+    routes = [Route("/healthz", health.alive), Route("/readyz", health.ready), Route("/metrics", metrics)]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: routing_error})
     url = url_of(sockets)
     await serve(app, sockets=sockets, started=lambda: logger.info("health is served", url=url))

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from socket import socket
 
+    from playhead import Client
+    from playhead.broker.contract import Broker
     from playhead.config import Settings
 
 HTTP_PORT = 3002
@@ -36,11 +38,10 @@ def http(
 
 
 async def _serve(settings: Settings, sockets: Sequence[socket]) -> bool:
-    """Serve until a signal; whether it was Ctrl-C."""
+    """Serve until a signal, with the broker or without; whether it was Ctrl-C."""
     import structlog
 
     from playhead import Client
-    from playhead.cli.connection import connected
     from playhead.cli.notify import Notifier
     from playhead.cli.stopping import Stopping
     from playhead.http import create_app, reaches, serve, url_of
@@ -49,13 +50,43 @@ async def _serve(settings: Settings, sockets: Sequence[socket]) -> bool:
     stopping = Stopping(stop.set, notifier)
     stopping.watch_signals()
     url = url_of(sockets)
+    client = Client("http", settings=settings)
+    found: list[Broker] = []
+
+    async def reached() -> bool:
+        return bool(found) and await reaches(found[0])()
 
     def started() -> None:
         structlog.get_logger("playhead.http").info("listening", url=url)
         notifier.send(READY="1", STATUS=f"listening on {url}")
 
-    async with connected(settings) as broker:
-        app = create_app(Client("http", broker=broker), broker_reached=reaches(broker))
+    reaching = asyncio.create_task(_reach(settings, client, found), name="reach the broker")
+    reaching.add_done_callback(lambda _: stop.set())  # it ends by itself only where a person has to act
+    try:
+        app = create_app(client, broker_reached=reached)
         await serve(app, sockets=sockets, stop=stop, started=started)
-    notifier.close()
+    finally:
+        failed = reaching.done()
+        reaching.cancel()
+        await asyncio.wait({reaching})
+        await client.close()
+        notifier.close()
+    if failed:
+        reaching.result()
     return stopping.by_ctrl_c
+
+
+async def _reach(settings: Settings, client: Client, found: list[Broker]) -> None:
+    """Wait for the broker, and keep it for the questions of /readyz; the client gets its connections too.
+
+    Raises:
+        Fatal: waiting would not help.
+    """
+    from playhead.cli.reaching import awaited
+
+    async def connect(broker: Broker) -> None:
+        await client.start()
+
+    async with awaited(settings, connect) as broker:
+        found.append(broker)
+        await asyncio.Event().wait()

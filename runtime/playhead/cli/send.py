@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from playhead.cli.output import AsJson, print_data, print_json
-from playhead.errors import InvalidInput, PlayheadError
+from playhead.errors import InvalidDelay, InvalidInput, PlayheadError
 
 if TYPE_CHECKING:
     from playhead import OutgoingEvent, SentEvent
     from playhead.config import Settings
 
 CLIENT_ID = "cli"
+_DELAY_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def send(
@@ -27,9 +29,11 @@ def send(
     ] = "{}",
     key: Annotated[str | None, typer.Option(help="Events with the same key stay in order.")] = None,
     id: Annotated[str | None, typer.Option(help="An idempotency key: sent twice, it starts one run per job.")] = None,
+    delay: Annotated[str | None, typer.Option(help="Send it so much later: 90s, 5m, 24h, 7d.")] = None,
+    at: Annotated[str | None, typer.Option(help="Send it then: ISO 8601 with its zone.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Send one event, and wait until it is in the log.
+    """Send one event, and wait until it is in the log. With --delay or --at it is a timer until then.
 
     playhead send user.created '{"email": "ada@example.com", "userId": "7"}'
     """
@@ -40,7 +44,10 @@ def send(
     values = read_payload(payload)
     project = find_project()
     project.import_catalog()
-    event = outgoing(name, values, id=id, key=key)  # what is wrong with it shows before a broker is looked for
+    later = None if delay is None else read_delay(delay)
+    event = outgoing(
+        name, values, id=id, key=key, delay=later, at=at
+    )  # what is wrong with it shows before a broker is looked for
     sent = asyncio.run(_send(settings_of(project), event))
     if json:
         print_json(sent._asdict())
@@ -48,7 +55,24 @@ def send(
         from rich.text import Text
 
         place = f"{sent.topic}/{sent.partition}@{sent.offset}"
-        print_data(Text.assemble(("sent ", "green"), (sent.name, "bold"), f"  {sent.id}  ", (place, "dim")))
+        due = f"  due {sent.due_at.isoformat()}" if sent.due_at else ""
+        print_data(Text.assemble(("sent ", "green"), (sent.name, "bold"), f"  {sent.id}  ", (place, "dim"), due))
+
+
+def read_delay(text: str) -> dict[str, float]:
+    """The delay that an argument means.
+
+    Raises:
+        InvalidDelay: it is none.
+    """
+    unit = _DELAY_UNITS.get(text[-1:])
+    try:
+        number = float(text[:-1])
+    except ValueError:
+        number = math.nan
+    if unit is None or math.isnan(number):
+        raise InvalidDelay("delay", f"{text!r} is none; write 90s, 5m, 24h or 7d.")
+    return {unit: number}
 
 
 def read_payload(text: str) -> dict[str, Any]:

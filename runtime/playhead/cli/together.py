@@ -1,7 +1,7 @@
-"""What `playhead dev` runs beside the broker: topics, the HTTP API in this process, the worker in another.
+"""What `playhead dev` runs beside the broker: topics, the HTTP API in this process, worker and scheduler in others.
 
-start   topics ──▶ HTTP accepts, worker starts ──▶ worker ready: the banner
-stop    HTTP takes no more requests ──▶ worker ends within its grace ──▶ (the broker, by the caller)
+start   topics ──▶ HTTP accepts, worker and scheduler start ──▶ both ready: the banner
+stop    HTTP takes no more requests ──▶ they end, the worker within its grace ──▶ (the broker, by the caller)
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from socket import socket
+from typing import Any
 
 import structlog
 
@@ -42,7 +43,7 @@ class Together:
     """One installation on this machine, from a broker that runs to the end of everything else.
 
     Args:
-        worker_command: starts the worker's process; None for no worker.
+        commands: of the processes beside, by name: `worker`, `scheduler`.
         started: when the command began, on `time.monotonic`.
     """
 
@@ -53,7 +54,7 @@ class Together:
         jobs: Sequence[Job],
         sockets: Sequence[socket],
         partitions: int,
-        worker_command: Sequence[str] | None,
+        commands: Mapping[str, Sequence[str]],
         grace_seconds: float,
         started: float,
     ) -> None:
@@ -68,18 +69,20 @@ class Together:
         self._signals = 0
         self._stop_http = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
-        self._working: asyncio.Task[int] | None = None
+        self._going: dict[asyncio.Task[int], str] = {}
         self._http_accepts = False
         self._told_ready = False
-        self._worker: SupervisedProcess | None = None
-        if worker_command is not None:
-            self._worker = SupervisedProcess(
-                "worker",
-                worker_command,
+        self._ended: set[asyncio.Task[Any]] = set()
+        self._beside = {
+            name: SupervisedProcess(
+                name,
+                command,
                 env={**os.environ, f"{ENV_PREFIX}BOOTSTRAP_SERVERS": broker.bootstrap_servers},
                 final_codes=(exits.INVALID, exits.FATAL),
                 on_change=self._tell_when_ready,
             )
+            for name, command in commands.items()
+        }
 
     @property
     def url(self) -> str:
@@ -89,9 +92,9 @@ class Together:
         """Run until a signal, or until something can't go on; the exit code of the command.
 
         1. create the topics;
-        2. serve HTTP and start the worker;
+        2. serve HTTP and start the processes beside;
         3. wait for a signal, or for one of them to end;
-        4. stop HTTP, then the worker.
+        4. stop HTTP, then the others.
 
         Raises:
             NoBroker: the broker died.
@@ -102,22 +105,22 @@ class Together:
         async with connected(settings) as broker:
             await self._create_topics(broker, settings)
             self._serving = asyncio.create_task(self._serve(broker), name="http")
-            if self._worker is not None:
-                self._working = asyncio.create_task(self._worker.run(), name="worker")
+            self._going = {asyncio.create_task(one.run(), name=name): name for name, one in self._beside.items()}
             watching = [asyncio.create_task(self._stop.wait()), asyncio.create_task(self._watch_broker())]
-            duties = [duty for duty in (self._serving, self._working, *watching) if duty is not None]
+            duties: list[asyncio.Task[Any]] = [self._serving, *self._going, *watching]
             try:
                 ended, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 await self._end()
                 for task in watching:
                     task.cancel()
+            self._ended = ended
             for duty in ended:
                 duty.result()  # one that ended by an error has something to say
             return self._exit_code()
 
     async def _serve(self, broker: Broker) -> None:
-        app = create_app(Client("http", broker=broker), broker_reached=reaches(broker), worker=self._worker_state())
+        app = create_app(Client("http", broker=broker), broker_reached=reaches(broker), worker=self._state_beside())
 
         def accepts() -> None:
             self._http_accepts = True
@@ -129,9 +132,8 @@ class Together:
     def _exit_code(self) -> int:
         if self._stop.is_set():
             return exits.INTERRUPTED if self._stopped_by == signal.SIGINT else 0
-        assert self._working is not None
-        code = self._working.result()
-        say(f"The worker can't go on, its error is above; everything is stopped (exit code {code}).", style="red")
+        name, code = next((name, task.result()) for task, name in self._going.items() if task in self._ended)
+        say(f"The {name} can't go on, its error is above; everything is stopped (exit code {code}).", style="red")
         return code
 
     # ── starting ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,22 +145,20 @@ class Together:
         if made:
             logger.info("topics created", topics=sorted(made), partitions=self._partitions)
 
-    def _worker_state(self) -> WorkerState | None:
-        worker = self._worker
-        if worker is None:
+    def _state_beside(self) -> WorkerState | None:
+        if not self._beside:
             return None
 
         def state() -> Readiness:
-            if worker.state is State.READY:
-                return Readiness()
-            return Readiness((f"worker: {worker.status or worker.state.value}",))
+            waiting = {name: one for name, one in self._beside.items() if one.state is not State.READY}
+            return Readiness(tuple(f"{name}: {one.status or one.state.value}" for name, one in waiting.items()))
 
         return state
 
     def _tell_when_ready(self) -> None:
-        """Show the banner, once, when HTTP accepts and the worker's tasks run."""
-        worker_ready = self._worker is None or self._worker.state is State.READY
-        if self._told_ready or not worker_ready or not self._http_accepts:
+        """Show the banner, once, when HTTP accepts and all tasks run."""
+        all_ready = all(one.state is State.READY for one in self._beside.values())
+        if self._told_ready or not all_ready or not self._http_accepts:
             return
         self._told_ready = True
         seconds = time.monotonic() - self._started
@@ -185,19 +185,20 @@ class Together:
 
     def _hurry(self) -> None:
         logger.warning("hurrying: what the jobs had not committed starts again next time")
-        if self._worker is not None:
-            self._worker.kill()
+        for one in self._beside.values():
+            one.kill()
         if self._serving is not None:
             self._serving.cancel()
 
     async def _end(self) -> None:
-        """HTTP first, so that nothing new is accepted; then the worker, within its grace."""
+        """HTTP first, so that nothing new is accepted; then the others, the worker within its grace."""
         self._stop_http.set()
         if self._serving is not None:
             await asyncio.wait([self._serving])
-        if self._worker is not None and self._working is not None:
-            await self._worker.stop(self._grace_seconds + WORKER_MARGIN_SECONDS)
-            await asyncio.wait([self._working])
+        if self._going:
+            grace_seconds = self._grace_seconds + WORKER_MARGIN_SECONDS
+            await asyncio.gather(*(one.stop(grace_seconds) for one in self._beside.values()))
+            await asyncio.wait(self._going)
 
     async def _watch_broker(self) -> None:
         """End when the broker that was started here has died.
@@ -208,6 +209,6 @@ class Together:
         is_running = getattr(self._broker, "is_running", None)
         while is_running is None or is_running():  # noqa: ASYNC110 -- a process is asked: it sets no event
             await asyncio.sleep(_BROKER_CHECK_SECONDS)
-        if self._worker is not None:
-            self._worker.kill()  # it could commit nothing in its grace
+        for one in self._beside.values():
+            one.kill()  # it could commit nothing in its grace
         raise NoBroker("the broker ended by itself.", remedy="Read broker.log and console.log in .playhead/broker.")

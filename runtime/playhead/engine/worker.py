@@ -98,6 +98,12 @@ class Worker:
                 self._logger.warning("schedules can't be declared; trying again", jobs=sorted(told), error=str(error))
                 await self._clock.sleep(_DECLARE_AGAIN_SECONDS)
 
+    def metrics(self) -> str:
+        """In Prometheus' text format."""
+        name = "playhead_runs_running"
+        lines = [f"# HELP {name} Functions that run now.", f"# TYPE {name} gauge"]
+        return "\n".join([*lines, *(f'{name}{{job="{c.job.id}"}} {c.running}' for c in self.consumers), ""])
+
     def _live_runs(self) -> Iterable[LiveRun]:
         return (run for c in self.consumers for task in list(c.tasks.values()) for run in list(task.live_runs))
 

@@ -53,14 +53,19 @@ class Scheduler:
         """Of what this process has fired."""
         return self._work.lateness
 
-    def status(self) -> dict[str, Any]:
-        """Its phase, its partitions, and how many timers are pending in them."""
-        tasks = self._work.tasks
-        return {
-            "phase": self._work.member.phase.name.lower(),
-            "tasks": sorted(tasks),
-            "pending": sum(task.store.count() for task in tasks.values()),
-        }
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Its phase and its partitions, as a worker tells those of its jobs."""
+        return {"scheduler": {"phase": self._work.member.phase.name.lower(), "tasks": sorted(self._work.tasks)}}
+
+    def pending(self) -> int:
+        """How many timers are pending in its partitions."""
+        return sum(task.store.count() for task in self._work.tasks.values())
+
+    def metrics(self) -> str:
+        """In Prometheus' text format."""
+        name = "playhead_timers_pending"
+        pending = f"# HELP {name} Timers that are not due yet.\n# TYPE {name} gauge\n{name} {self.pending()}\n"
+        return pending + self.lateness.prometheus()
 
     def stop(self) -> None:
         """Commit what is under way and leave the group. `run` returns afterwards."""

@@ -1,0 +1,193 @@
+"""`playhead timers`: what is to be sent later, and the schedules of jobs that run by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from playhead.cli.output import AsJson, print_json, print_table, say
+from playhead.errors import TooLate
+
+if TYPE_CHECKING:
+    from playhead.config import Settings
+    from playhead.timer import Timer
+    from playhead.timers.listing import Pending
+
+app = typer.Typer(name="timers", help="Show what is to be sent later, cancel it, or move it.", no_args_is_help=True)
+
+TimerId = Annotated[str, typer.Argument(help="The id that the event was sent with, or was given.")]
+
+
+def _settings() -> Settings:
+    from playhead.cli.connection import settings_of
+    from playhead.cli.project import find_project
+
+    return settings_of(find_project())
+
+
+@asynccontextmanager
+async def _pending(settings: Settings) -> AsyncIterator[Pending]:
+    from playhead.cli.connection import connected
+    from playhead.timers.listing import read_pending
+    from playhead.topics import DELAY
+
+    async with connected(settings) as broker:
+        pending = await read_pending(broker, settings.topic_prefix + DELAY)
+        try:
+            yield pending
+        finally:
+            pending.close()
+
+
+def _row(timer: Timer) -> dict[str, Any]:
+    from playhead.serde import PARTITION_KEY, rfc3339
+
+    key = timer.header(PARTITION_KEY) or b""
+    return {
+        "id": timer.id,
+        "due_at": rfc3339(timer.due_ms),
+        "event": timer.name,
+        "key": key.decode(errors="replace"),
+        "schedule": timer.schedule or None,
+    }
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, those that are due first.")] = 100,
+    json: AsJson = False,
+) -> None:
+    """Show what is pending, by due time."""
+
+    async def read() -> tuple[list[dict[str, Any]], bool]:
+        async with _pending(_settings()) as pending:
+            found = list(islice(pending.timers(), limit + 1))
+            return [_row(timer) for timer in found[:limit]], len(found) > limit
+
+    rows, more = asyncio.run(read())
+    if json:
+        print_json(rows)
+        return
+    columns = ["due_at", "event", "id", "key"]
+    print_table([name.replace("_", " ") for name in columns], [[str(row[name]) for name in columns] for row in rows])
+    if more:
+        say(f"There are more; --limit {limit * 10} shows them.")
+
+
+@app.command()
+def show(timer_id: TimerId, json: AsJson = False) -> None:
+    """Show one timer, with its payload."""
+
+    async def read() -> dict[str, Any] | None:
+        from playhead.serde import from_json
+
+        async with _pending(_settings()) as pending:
+            timer = pending.find(timer_id)
+            return None if timer is None else {**_row(timer), "payload": from_json(timer.value or b"null")}
+
+    row = asyncio.run(read())
+    if row is None:
+        raise TooLate(timer_id)
+    if json:
+        print_json(row)
+    else:
+        print_table(["", ""], [[name.replace("_", " "), str(value)] for name, value in row.items()])
+
+
+@app.command()
+def cancel(timer_id: TimerId, json: AsJson = False) -> None:
+    """Cancel a timer: either it never fires, or this fails because it has."""
+
+    async def ask() -> bool:
+        from playhead import Client
+        from playhead.cli.connection import connected
+
+        settings = _settings()
+        async with connected(settings) as broker:
+            return await Client("cli", settings=settings, broker=broker).cancel_event(timer_id)
+
+    if not asyncio.run(ask()):
+        raise TooLate(timer_id)
+    if json:
+        print_json({"id": timer_id, "outcome": "canceled"})
+    else:
+        say(f"canceled {timer_id}")
+
+
+@app.command()
+def move(
+    timer_id: TimerId,
+    to: Annotated[str, typer.Option(help="ISO 8601 with its zone, such as 2027-03-01T09:00:00+01:00.")],
+    json: AsJson = False,
+) -> None:
+    """Send an event at another moment; it gets a new id."""
+
+    async def ask() -> dict[str, Any]:
+        from playhead import Client
+        from playhead.cli.connection import connected
+
+        settings = _settings()
+        async with connected(settings) as broker:
+            client = Client("cli", settings=settings, broker=broker)
+            new_id, due_at = await client.reschedule_event(timer_id, at=to)
+            return {"id": new_id, "outcome": "rescheduled", "due_at": due_at.isoformat()}
+
+    moved = asyncio.run(ask())
+    if json:
+        print_json(moved)
+    else:
+        say(f"moved to {moved['due_at']}, as {moved['id']}")
+
+
+@app.command()
+def schedules(json: AsJson = False) -> None:
+    """Show the jobs that run by the clock, and when each is due next."""
+
+    async def read() -> list[dict[str, Any]]:
+        from playhead.schedule import schedule_from_wire
+        from playhead.serde import rfc3339
+
+        async with _pending(_settings()) as pending:
+            return [
+                {
+                    "job": job_id,
+                    "schedule": schedule_from_wire(declared["schedule"]).describe(),
+                    "catch_up": declared.get("catchUp", "one"),
+                    "next_at": None if armed is None else rfc3339(armed.due_ms),
+                }
+                for job_id, (declared, armed) in sorted(pending.schedules().items())
+            ]
+
+    rows = asyncio.run(read())
+    if json:
+        print_json(rows)
+        return
+    columns = ["job", "schedule", "catch_up", "next_at"]
+    print_table(
+        [name.replace("_", " ") for name in columns], [[str(row[name] or "-") for name in columns] for row in rows]
+    )
+
+
+@app.command()
+def run(job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")], json: AsJson = False) -> None:
+    """Run a job that runs by the clock now, beside its schedule."""
+
+    async def send() -> dict[str, Any]:
+        from playhead.cli.connection import connected
+        from playhead.timers.now import run_now
+
+        settings = _settings()
+        async with connected(settings) as broker:
+            return await run_now(broker, settings.topic_prefix, job_id, time.time_ns() // 1_000_000)
+
+    sent = asyncio.run(send())
+    if json:
+        print_json(sent)
+    else:
+        say(f"sent {sent['event']}  {sent['id']}")
