@@ -12,6 +12,7 @@ from playhead.broker.contract import TopicInfo
 from playhead.broker.kafka import faults
 from playhead.broker.kafka.faults import Next
 from playhead.broker.kafka.link import ORDINARY, Link, LostError, Patience
+from playhead.broker.kafka.topic_ids import TopicIdRequest
 from playhead.clock import Clock
 from playhead.errors import BrokerUnavailable, NotAuthorized, TopicMisfit, UnknownTopic
 from playhead.topics import MAX_MESSAGE_BYTES, TopicSpec
@@ -133,17 +134,18 @@ class Topics:
             raise NotAuthorized(f"the broker does not let these credentials describe topic {name!r}.")
         if code not in (faults.NONE, faults.LEADER_NOT_AVAILABLE):
             raise faults.raised(code, f"describing topic {name!r}")
-        (info,) = await self._remember({name: _shape(partitions)})
+        told = await self._ask(TopicIdRequest(name), "describing topics")
+        (info,) = await self._remember({name: _shape(partitions)}, topic_id=told.topic_id())
         return info
 
-    async def _remember(self, shapes: Mapping[str, tuple[int, int]]) -> list[TopicInfo]:
+    async def _remember(self, shapes: Mapping[str, tuple[int, int]], *, topic_id: str = "") -> list[TopicInfo]:
         """The topics of these shapes (partitions, replication) with their settings, which are cached."""
         settings = await self._settings(shapes) if shapes else {}
         now = self._clock.monotonic()
         infos = []
         for name, shape in shapes.items():
             config = settings.get(name, {})
-            info = TopicInfo(name, *shape, int(config.get("max.message.bytes", MAX_MESSAGE_BYTES)), config)
+            info = TopicInfo(name, *shape, int(config.get("max.message.bytes", MAX_MESSAGE_BYTES)), config, topic_id)
             self._cache[name] = info, now
             infos.append(info)
         return infos
