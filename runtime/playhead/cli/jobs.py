@@ -181,12 +181,12 @@ async def _reset(settings: Settings, found: FoundJob, moment: Moment) -> dict[Pa
                 f"job {found.job.id!r} has {len(before.members)} workers.", remedy="Stop them, then reset it."
             )
         offsets = await offsets_of(broker, partitions, moment, bounds=await broker.bounds(partitions))
-        marks = {p: Mark(offset, _metadata(before.checkpoints.get(p), offset)) for p, offset in offsets.items()}
+        marks = {p: Mark(offset, reset_metadata(before.checkpoints.get(p), offset)) for p, offset in offsets.items()}
         await broker.reset_group(group, marks)
         return marks
 
 
-def _metadata(before: Mark | None, offset: int) -> str:
+def reset_metadata(before: Mark | None, offset: int) -> str:
     """The owner of the old checkpoint, so that leases go on growing and a dead owner's writer is freed."""
     from playhead.errors import CheckpointLost
     from playhead.group.checkpoint import decode, encode

@@ -191,3 +191,32 @@ def run(job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.
         print_json(sent)
     else:
         say(f"sent {sent['event']}  {sent['id']}")
+
+
+@app.command()
+def reset() -> None:
+    """Let the scheduler begin again, where its checkpoint was lost. No scheduler may run.
+
+    What is pending is in topic `delay` itself: nothing fires twice, and nothing is lost.
+    """
+
+    async def begin_again() -> None:
+        from playhead.broker.contract import Mark, Partition
+        from playhead.cli.connection import connected
+        from playhead.cli.jobs import reset_metadata
+        from playhead.scheduler.work import GROUP
+        from playhead.topics import DELAY
+
+        settings = _settings()
+        async with connected(settings) as broker:
+            topic = await broker.topic(settings.topic_prefix + DELAY)
+            partitions = [Partition(topic.name, number) for number in range(topic.partitions)]
+            group = settings.topic_prefix + GROUP
+            known = (await broker.describe_group(group)).checkpoints
+            starts = {p: start for p, (start, _) in (await broker.bounds(partitions)).items()}
+            await broker.reset_group(
+                group, {p: Mark(start, reset_metadata(known.get(p), start)) for p, start in starts.items()}
+            )
+
+    asyncio.run(begin_again())
+    say("The scheduler begins again.")
