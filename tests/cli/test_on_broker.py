@@ -99,7 +99,7 @@ class TestSendAndTail:
         refused = here.run("tail", "order.*")
         assert refused.code == 2
         assert "no topic matches 'order.*'" in refused.err
-        assert "dead-letter, run, user" in refused.err
+        assert "dead-letter, run, schedule, user" in refused.err
 
     def test_tail_follows_until_its_reader_goes(self, here: Installation) -> None:
         here.run("topics", "create", "user")

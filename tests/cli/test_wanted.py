@@ -25,6 +25,8 @@ def test_wanted_are_playheads_own_and_the_entities() -> None:
     assert {s.name: (s.partitions, s.replication) for s in specs} == {
         "x.run": (8, 3),
         "x.dead-letter": (8, 3),
+        "x.schedule": (8, 3),
+        "x.delay": (8, 3),
         "x.playhead.jobs": (1, 3),
         "x.user": (8, 3),
     }

@@ -203,6 +203,6 @@ def test_missing_topics_are_named_with_the_remedy(here: Installation, start: Sta
 
 def test_only_the_jobs_named_run(listener: Listener, start: Start) -> None:
     worker = start("ph_one.py", "ph_slow.py", "--job", "slow")
-    listener.wait_for("STATUS=1 jobs running")
+    listener.wait_for("STATUS=slow running")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 0

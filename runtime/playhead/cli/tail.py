@@ -69,10 +69,12 @@ async def _ranges(broker: Broker, prefix: str, pattern: str, moment: Moment) -> 
     """From where to where the past goes, in each partition whose topic may have matching events."""
     from playhead.cli.moments import offsets_of
     from playhead.records import Partition
+    from playhead.topics import DELAY
 
     entity_pattern = pattern.partition(".")[0]
     topics = [topic for topic in await broker.topics() if topic.name.startswith(prefix)]
-    entities = {topic.name.removeprefix(prefix): topic for topic in topics}
+    # What is in topic `delay` is no event yet: `playhead timers` shows it.
+    entities = {name: topic for topic in topics if (name := topic.name.removeprefix(prefix)) != DELAY}
     shown = [topic for name, topic in entities.items() if _is_shown(name, entity_pattern)]
     if not shown:
         raise InvalidInput(
