@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from playhead.dev.local_broker import LocalKafka  # noqa: E402
 from playhead.events import outgoing  # noqa: E402
 from tests.bench import measures, raw  # noqa: E402 -- `tests` is found through the line above
 from tests.bench.catalog import ThingMade  # noqa: E402
+from tests.bench.lateness import lateness  # noqa: E402
 from tests.survive import fleet  # noqa: E402
 from tests.survive.worker_process import Options  # noqa: E402
 
@@ -105,6 +106,24 @@ async def latencies(bootstrap: str) -> list[Row]:
         waits = await measures.waits_for_commit(b, seconds, 800)
         told = f"{percentile(waits, 0.5):.1f} / {percentile(waits, 0.99):.1f} ms"
         rows.append(("finished run waiting for its commit, 200/s a partition of 80 ms jobs, p50 / p99", told, "", ""))
+    return rows
+
+
+async def timers(bootstrap: str) -> list[Row]:
+    """A thousand a second, and a burst that is due in one millisecond."""
+    seconds, burst = (3, 5_000) if QUICK else (10, 50_000)
+    rows, percentile = [], measures.percentile
+    cases: list[tuple[str, Callable[[float], Sequence[float]]]] = [
+        ("1,000 timers/s: late at a reader", lambda now: [now + 4_000 + n for n in range(seconds * 1_000)]),
+        (f"{burst:,} timers due at once: late at a reader", lambda now: [now + 8_000] * burst),
+    ]
+    for what, dues_ms in cases:
+        async with measures.bench(bootstrap, "timers") as b:
+            with tempfile.TemporaryDirectory() as folder:
+                took, rate = await lateness(b, Path(folder), dues_ms)
+        told = f"{percentile(took, 0.5):.1f} / {percentile(took, 0.99):.1f} / {max(took):.1f} ms"
+        rows.append((f"{what}, p50 / p99 / max", told, "", ""))
+    rows.append(("setting timers, events/s", f"{rate:,.0f}", "", ""))
     return rows
 
 
@@ -198,7 +217,7 @@ def main() -> None:
         try:
             rows = starts(kafka.bootstrap_servers)
             # The flood first: it leaves the broker's JVM warm, as one in service is.
-            parts: list[Callable[[str], object]] = [throughput, latencies, first_job, memory, kills]
+            parts: list[Callable[[str], object]] = [throughput, latencies, timers, first_job, memory, kills]
             for part in parts:
                 print(f"… {part.__name__}", file=sys.stderr, flush=True)
                 rows += uvloop.run(part(kafka.bootstrap_servers))  # type: ignore[arg-type]

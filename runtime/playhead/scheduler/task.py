@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from playhead.broker.contract import Mark
 from playhead.group.checkpoint import Owner, encode
 from playhead.records import Partition, StoredRecord
-from playhead.timer import SCHEDULED, TIMER, Request, Timer, read_key
+from playhead.timer import CANCEL, SCHEDULED, TIMER, Request, Timer, read_key
 from playhead.timers.store import Place, TimerStore, Unwanted
 
 START = Place(-1, -1)
@@ -47,6 +47,9 @@ class TimerTask:
         """How many endings wait for their commit."""
         self.schedules_changed = True
         """Whether what is armed has to be compared with what is declared."""
+        self._asked_changed = True
+        self._next_due_ms: int | None = 0
+        """When the first timer behind the cursor is due, at the earliest: most looks need no query."""
         self._now_ms = now_ms
 
     @property
@@ -70,13 +73,20 @@ class TimerTask:
         if not records:
             return
         placed = self.store.apply(records, records[-1].offset + 1, self._now_ms())
-        self.late.extend(place for place in placed if place < self.cursor)
+        for place in placed:
+            if place < self.cursor:
+                self.late.append(place)
+            elif self._next_due_ms is None or place.due_ms < self._next_due_ms:
+                self._next_due_ms = place.due_ms
         for record in records:
             key = read_key(record.key)
             if key is None:
                 continue
             self.schedules_changed = self.schedules_changed or key.kind == SCHEDULED
-            if record.value is None:
+            if record.value is not None:
+                # A timer that is not new to the store may be one to be ended.
+                self._asked_changed = self._asked_changed or key.kind == CANCEL or len(placed) < len(records)
+            else:
                 if key.kind == TIMER:
                     self.gone.discard(key.id)
                 self.answering.discard(record.key or b"")
@@ -86,22 +96,27 @@ class TimerTask:
         """The next timers that are due, and were not looked at before."""
         found = [self.store.at(self.late.popleft()) for _ in range(min(limit, len(self.late)))]
         timers = [timer for timer in found if timer is not None]
-        if len(found) < limit:
+        if len(found) < limit and self._next_due_ms is not None and self._next_due_ms <= now_ms:
             rows = self.store.due(now_ms, self.cursor, limit - len(found))
             if rows:
                 self.cursor = rows[-1][0]
+            self._next_due_ms = self.store.next_due_ms(self.cursor)
             timers += [timer for _, timer in rows]
         return [timer for timer in timers if timer.id not in self.gone]
 
     def next_due_ms(self) -> int | None:
         """When to look again; a moment that has passed means now."""
-        return 0 if self.late else self.store.next_due_ms(self.cursor)
+        return 0 if self.late else self._next_due_ms
 
     def pending(self, timer_id: str) -> Timer | None:
         """A timer that no commit has ended yet."""
         return None if timer_id in self.gone else self.store.find(timer_id)
 
     def asked(self) -> list[Request | Unwanted]:
+        """What no commit answers yet."""
+        if not self._asked_changed:
+            return []
+        self._asked_changed = False
         return [asked for asked in self.store.asked() if asked.key not in self.answering]
 
 
