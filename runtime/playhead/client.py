@@ -69,6 +69,7 @@ class Client:
         self._broker: Broker | None = None
         self._clock = clock
         self._connecting: asyncio.Task[Broker] | None = None
+        self._closed = False
 
     @property
     def settings(self) -> Settings:
@@ -84,10 +85,12 @@ class Client:
         Raises:
             BrokerUnavailable, BrokerTooOld.
         """
+        self._closed = False
         await self._connected()
 
     async def close(self) -> None:
-        """Wait for what is being sent, and close the connections. The client can be started again."""
+        """Wait for what is being sent, and close the connections. Sending raises RuntimeError until the next `start`."""
+        self._closed = True
         if self._connecting is not None and not self._connecting.done():
             await asyncio.wait({self._connecting})  # else its connections would stay open
         broker, self._broker = self._broker, None
@@ -111,6 +114,8 @@ class Client:
     async def _connected(self) -> Broker:
         if self._broker is not None:
             return self._broker
+        if self._closed:  # connecting again would leave connections open that nobody closes
+            raise RuntimeError("this client is closed; start() opens it again")
         # One attempt for all who wait: with one of its own, each would wait for those of all before it.
         attempt = self._connecting
         if attempt is None or attempt.done():
@@ -146,8 +151,9 @@ class Client:
 
         Args:
             event: a name, with `payload`; or a typed event, which has its own.
-            id: an idempotency key, kept as the event's id: sending it twice starts one run per job (within the job's
-                `dedupe_window`, an hour by default).
+            id: an idempotency key, kept as the event's id: sending it twice with the same key starts one run per job
+                (within the job's `dedupe_window`, an hour by default). Who sent it does not count: two services must
+                not use the same ids.
             key: events with the same key stay in order, and are worked on one after the other.
             delay: a timedelta, or numbers by unit: `{"hours": 24}`.
             at: an aware datetime, or ISO 8601 text with its zone. Not together with `delay`.

@@ -50,14 +50,21 @@ class TestOpenClient:
         sources = {dict(record.headers)["ce_source"] for record in broker.stored("unit")}
         assert sources == {b"/playhead/inner", b"/playhead/outer"}
 
-    async def test_closed_client_connects_again_when_it_sends(self, broker: MemoryBroker) -> None:
+    async def test_closed_client_sends_nothing_until_it_is_started_again(self, broker: MemoryBroker) -> None:
         client = Client("c", settings=Settings(), broker=broker)
         await client.send_event("unit.done", {})
         await client.close()
         await client.close()
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            await client.send_event("unit.done", {})
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            await client.send_events([("unit.done", {})])
+        await client.start()
         await client.send_event("unit.done", {})
         await client.close()
-        assert len(broker.stored("unit")) == 2
+        async with client:
+            await client.send_event("unit.done", {})
+        assert len(broker.stored("unit")) == 3
 
     async def test_closing_waits_for_the_connection_that_is_being_made(self, broker: MemoryBroker) -> None:
         client = Client("c", settings=Settings(), broker=broker)

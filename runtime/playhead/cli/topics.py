@@ -41,12 +41,13 @@ def create(
     settings = settings_of(project)
     specs = _wanted(project, settings.topic_prefix, entity, partitions=partitions, replication=replication)
 
-    async def work() -> list[str]:
+    async def work() -> tuple[set[str], dict[str, int]]:
         async with connected(settings) as broker:
-            return await broker.create_topics(specs)
+            made = set(await broker.create_topics(specs))
+            return made, {spec.name: (await broker.topic(spec.name)).partitions for spec in specs}
 
-    made = set(asyncio.run(work()))
-    rows = [{"topic": s.name, "partitions": s.partitions, "created": s.name in made} for s in specs]
+    made, counts = asyncio.run(work())
+    rows = [{"topic": s.name, "partitions": counts[s.name], "created": s.name in made} for s in specs]
     if json:
         print_json(rows)
         return
