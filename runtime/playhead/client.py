@@ -89,7 +89,7 @@ class Client:
         await self._connected()
 
     async def close(self) -> None:
-        """Wait for what is being sent, and close the connections. Sending raises RuntimeError until the next `start`."""
+        """Wait for what is being sent, and close the connections. Sending raises RuntimeError until `start`."""
         self._closed = True
         if self._connecting is not None and not self._connecting.done():
             await asyncio.wait({self._connecting})  # else its connections would stay open
