@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from playhead.broker.contract import Mark
 from playhead.group.checkpoint import Owner, encode
 from playhead.records import Partition, StoredRecord
-from playhead.timer import CANCEL, SCHEDULED, TIMER, Request, Timer, read_key
+from playhead.timer import CANCEL, SCHEDULED, Request, Timer, read_key
 from playhead.timers.store import Place, TimerStore, Unwanted
 
 START = Place(-1, -1)
@@ -39,8 +39,8 @@ class TimerTask:
         self.alive = True
         self.cursor = START
         self.late: deque[Place] = deque()
-        self.gone: set[str] = set()
-        """Ids of timers that a commit, gathered or in the log, ends."""
+        self.gone: set[bytes] = set()
+        """Keys of timers that a commit, gathered or in the log, ends."""
         self.answering: set[bytes] = set()
         """Keys of requests, and of unwanted records, that a commit answers."""
         self.gathered = 0
@@ -87,8 +87,7 @@ class TimerTask:
                 # A timer that is not new to the store may be one to be ended.
                 self._asked_changed = self._asked_changed or key.kind == CANCEL or len(placed) < len(records)
             else:
-                if key.kind == TIMER:
-                    self.gone.discard(key.id)
+                self.gone.discard(record.key or b"")
                 self.answering.discard(record.key or b"")
         self.moved = True
 
@@ -102,7 +101,7 @@ class TimerTask:
                 self.cursor = rows[-1][0]
             self._next_due_ms = self.store.next_due_ms(self.cursor)
             timers += [timer for _, timer in rows]
-        return [timer for timer in timers if timer.id not in self.gone]
+        return [timer for timer in timers if timer.key not in self.gone]
 
     def next_due_ms(self) -> int | None:
         """When to look again; a moment that has passed means now."""
@@ -110,7 +109,8 @@ class TimerTask:
 
     def pending(self, timer_id: str) -> Timer | None:
         """A timer that no commit has ended yet."""
-        return None if timer_id in self.gone else self.store.find(timer_id)
+        timer = self.store.find(timer_id)
+        return None if timer is None or timer.key in self.gone else timer
 
     def asked(self) -> list[Request | Unwanted]:
         """What no commit answers yet."""

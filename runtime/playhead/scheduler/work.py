@@ -229,7 +229,7 @@ class TimerWork:
         task.schedules_changed = False
         declared = task.store.schedules()
         for job_id in declared.keys() | task.store.scheduled_jobs():
-            armed = [timer for timer in task.store.armed(job_id) if timer.id not in task.gone]
+            armed = [timer for timer in task.store.armed(job_id) if timer.key not in task.gone]
             ends, records = rearm(job_id, declared.get(job_id), armed, self._delay, self._now_ms())
             if ends or records:
                 self._tell(task, ends, records)
@@ -248,7 +248,7 @@ class TimerWork:
         """Commit these records, and the end of these timers with them."""
         now_ms = self._now_ms()
         ends = [tombstone(timer.key, self._delay.name, task.number, now_ms) for timer in timers]
-        task.gone.update(timer.id for timer in timers)
+        task.gone.update(timer.key for timer in timers)
         told = Told(task, tuple(timers), due_ms, last_try, next(self._numbers))
         task.gathered += 1
         self.member.committer.add(Ending(told, [*records, *ends], final=False))
