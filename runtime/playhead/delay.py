@@ -108,4 +108,4 @@ def _at_ms(at: object) -> int:
         since = at.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     except OverflowError as error:
         raise InvalidDelay("at", "it is beyond the years that a datetime can tell.") from error
-    return math.ceil(since / timedelta(milliseconds=1))
+    return max(0, math.ceil(since / timedelta(milliseconds=1)))  # before 1970 is as good as 1970: at once

@@ -19,9 +19,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from playhead.errors import InvalidSchedule
 from playhead.events import Cause, OutgoingEvent
 from playhead.ids import new_event_id
 from playhead.records import Headers, Record, StoredRecord
+from playhead.schedule import MAX_DUE_MS, check_catch_up, check_jitter_ms, schedule_from_wire
 from playhead.serde import (
     CE_ID,
     CE_SOURCE,
@@ -78,11 +80,7 @@ class Timer(NamedTuple):
     @classmethod
     def of(cls, record: StoredRecord, key: Key) -> Timer | None:
         """None where the record has no due time that can be read."""
-        due = dict(record.headers).get(DUE)
-        try:
-            due_ms = parse_rfc3339(due.decode()) if due else None
-        except ValueError:
-            due_ms = None
+        due_ms = read_moment((dict(record.headers).get(DUE) or b"").decode(errors="replace"))
         if due_ms is None or record.key is None:
             return None
         return cls(key.id, due_ms, record.key, record.value, tuple(record.headers))
@@ -208,7 +206,7 @@ def read_request(record: StoredRecord) -> Request | None:
     id_, new_id, due_ms = told.get("id"), told.get("newId") or "", told.get("dueMs") or 0
     if not isinstance(id_, str) or not isinstance(new_id, str) or not isinstance(due_ms, int):
         return None
-    return Request(record.key, id_, new_id, due_ms)
+    return Request(record.key, id_, new_id, due_ms) if 0 <= due_ms <= MAX_DUE_MS else None
 
 
 def read_answer(record: StoredRecord) -> str | None:
@@ -237,6 +235,18 @@ def schedule_record(job_id: str, told: dict[str, Any] | None, topic: str, partit
     return Record(topic, partition, key, None if told is None else to_json(told), headers, now_ms)
 
 
+def is_declaration(value: bytes) -> bool:
+    """Whether a schedule can be read from it, with all that goes with one."""
+    try:
+        told = from_json(value)
+        schedule_from_wire(told["schedule"])
+        check_catch_up(told.get("catchUp", "one"))
+        check_jitter_ms(told.get("jitterMs", 0))
+    except (ValueError, TypeError, LookupError, AttributeError, InvalidSchedule):
+        return False
+    return True
+
+
 def parse_rfc3339(text: str) -> int:
     """Milliseconds since the epoch.
 
@@ -244,3 +254,12 @@ def parse_rfc3339(text: str) -> int:
         ValueError: it is no such time.
     """
     return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def read_moment(text: object) -> int | None:
+    """Milliseconds since the epoch, of RFC 3339 text; None where it is none, or beyond what can be written again."""
+    try:
+        millis = parse_rfc3339(text) if isinstance(text, str) else -1
+    except (ValueError, OverflowError):
+        return None
+    return millis if 0 <= millis <= MAX_DUE_MS else None

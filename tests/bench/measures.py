@@ -168,12 +168,12 @@ async def waits_for_commit(b: Bench, seconds: float, rate: int) -> list[float]:
     add, committed = Committer.add, JobConsumer.committed
 
     def noting_add(self: Committer, ending: Ending) -> None:
-        ended[id(ending.subject)] = time.perf_counter()
+        ended[id(ending.item)] = time.perf_counter()
         add(self, ending)
 
     def noting_committed(self: JobConsumer, endings: Sequence[Ending]) -> None:
         now = time.perf_counter()
-        took.extend((now - ended.pop(id(ending.subject))) * 1000 for ending in endings)
+        took.extend((now - ended.pop(id(ending.item))) * 1000 for ending in endings)
         committed(self, endings)
 
     @b.client.job(id="slow", name="Slow", version="1", trigger=event_trigger(ThingMade), concurrency=1000)

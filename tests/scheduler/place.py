@@ -13,6 +13,7 @@ from playhead.client import Client
 from playhead.config import Settings
 from playhead.events import Event
 from playhead.scheduler import Scheduler
+from playhead.serde import from_json
 from playhead.testing import VirtualClock
 from playhead.topics import DEAD_LETTER, DELAY, SCHEDULE, TopicSpec, entity_topic, system_topics
 
@@ -99,6 +100,12 @@ class Place:
         """The numbers of the events that were sent, in the order of their time."""
         events = sorted(self.events(), key=lambda event: (event.record.timestamp, event.record.offset))
         return [event.payload()["n"] for event in events]
+
+    def numbers(self) -> list[int]:
+        """Those of the events that have one, in the order of their time: others may write to the topic as well."""
+        events = sorted(self.events(), key=lambda event: (event.record.timestamp, event.record.offset))
+        told = [from_json(value) for event in events if (value := event.record.value) and value.startswith(b'{"n"')]
+        return [one["n"] for one in told]
 
     @staticmethod
     def stores(folder: Path) -> list[Path]:

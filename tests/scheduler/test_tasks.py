@@ -39,7 +39,7 @@ def test_end_of_a_second_timer_of_the_same_id_does_not_bring_back_the_first() ->
     task = TimerTask(0, Owner(), HERE, TimerStore(None), lambda: 0)
     first, second = timer(1, "chosen", 1), timer(2, "chosen", 2)
     task.take(HERE, stored(first, second))
-    (fired,) = task.due(5_000, 10)
+    ((_, fired),) = task.due(5_000, 10)
     assert fired.key == first.key
     task.gone.add(fired.key)
     assert second.key is not None
@@ -61,7 +61,17 @@ def test_second_timer_of_a_pending_id_is_to_be_ended_and_the_first_stays() -> No
 def test_timer_that_comes_after_its_time_was_passed_is_looked_at_all_the_same() -> None:
     task = TimerTask(0, Owner(), HERE, TimerStore(None), lambda: 0)
     task.take(HERE, stored(timer(1, "a", 10)))
-    assert [due.id for due in task.due(60_000, 10)] == ["a"]
+    assert [due.id for _, due in task.due(60_000, 10)] == ["a"]
     task.take(HERE, stored(timer(2, "b", 5), since=1))
-    assert task.next_due_ms() == 0
-    assert [due.id for due in task.due(60_000, 10)] == ["b"]
+    assert task.next_due_ms() == 5_000
+    assert [due.id for _, due in task.due(60_000, 10)] == ["b"]
+
+
+def test_timers_that_could_not_be_taken_up_are_given_out_once_more() -> None:
+    task = TimerTask(0, Owner(), HERE, TimerStore(None), lambda: 0)
+    task.take(HERE, stored(*(timer(n, f"id-{n}", n) for n in range(5))))
+    first = task.due(60_000, 3)
+    task.put_back(first)
+    assert task.due(60_000, 3) == first
+    assert [due.id for _, due in task.due(60_000, 3)] == ["id-3", "id-4"]
+    assert task.due(60_000, 3) == []

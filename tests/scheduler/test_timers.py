@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from playhead.broker.contract import Record
-from playhead.errors import InvalidDelay, SchedulerSilent, TooLate
+from playhead.broker.contract import Record, TopicInfo
+from playhead.errors import BrokerUnavailable, InvalidDelay, SchedulerSilent, TooLate
 from playhead.events import outgoing
-from playhead.serde import DUE
+from playhead.serde import DUE, PARTITION_KEY, SCHEDULE, to_json
 from playhead.timer import parse_rfc3339, timer_record
 from playhead.topics import DELAY
 from tests.scheduler.place import Place
+
+IDS = st.sampled_from(["a", "b", "01997f3e-5b7a-7000-9c1d-6a8f5a0c1b2d", "", "x/y"])
+KEYS = st.one_of(
+    st.builds(
+        lambda kind, mark, id_: f"{kind}/{mark}/{id_}".encode(),
+        st.sampled_from(["timer", "cancel", "schedule", "other"]),
+        st.sampled_from(["-", "m", ""]),
+        IDS,
+    ),
+    st.builds(lambda id_: f"schedule/{id_}".encode(), IDS),
+    st.binary(min_size=1, max_size=20),
+)
+WHEN = st.sampled_from(["2026-01-01T00:00:03Z", "0001-01-01T00:00:00", "9999-12-31T23:59:59+14:00", "soon", ""])
+TOLD = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": IDS | st.integers(),
+        "newId": IDS | st.none(),
+        "dueMs": st.sampled_from([0, -1, 1 << 62, 1_767_225_603_000, "x", None]),
+        "dueAt": WHEN,
+        "previousDueAt": WHEN | st.none(),
+        "schedule": st.sampled_from(
+            [
+                {},
+                {"kind": "interval", "everyMs": 1000, "anchorMs": 0},
+                {"kind": "cron", "expression": "x", "zone": "UTC"},
+                7,
+            ]
+        ),
+        "catchUp": st.sampled_from(["one", "all", "none", 3]),
+        "jitterMs": st.sampled_from([0, -5, "x", 1.5, 100]),
+    },
+)
+VALUES = st.one_of(st.none(), st.binary(max_size=10), TOLD.map(to_json))
+HEADERS = st.lists(
+    st.one_of(
+        st.tuples(st.just("ce_type"), st.sampled_from([b"timer.cancel", b"timer.answer", b"thing.made", b"\xff", b""])),
+        st.tuples(st.just(DUE), WHEN.map(str.encode)),
+        st.tuples(st.just(SCHEDULE), st.sampled_from([b"a", b"", b"\xff"])),
+        st.tuples(st.just(PARTITION_KEY), st.binary(max_size=3)),
+    ),
+    max_size=4,
+)
+"""Records as nobody should write them."""
 
 
 class TestFiring:
@@ -53,6 +100,7 @@ class TestFiring:
             {"delay": {"seconds": 0}},
             {"at": "2025-12-31T23:59:00Z"},
             {"at": "1999-01-01T00:00:00+02:00"},
+            {"at": "1912-06-23T00:00:00Z"},
         ],
     )
     async def test_what_is_due_already_is_sent_at_once(self, place: Place, when: dict[str, object]) -> None:
@@ -88,6 +136,67 @@ class TestFiring:
         await place.clock.advance(2)
         assert place.pending() == 0
         assert place.fired() == []
+
+
+class TestTroubles:
+    async def test_broker_that_is_away_when_a_timer_is_due_is_waited_for(self, place: Place) -> None:
+        await place.start()
+        await place.send(1, delay={"seconds": 60})
+        known, asked = place.broker.known_topic, place.broker.topic
+        away = True
+
+        async def topic(name: str) -> TopicInfo:
+            if away and name == "thing":
+                raise BrokerUnavailable("not now")
+            return await asked(name)
+
+        place.broker.known_topic = lambda name: None if name == "thing" else known(name)  # type: ignore[method-assign]
+        place.broker.topic = topic  # type: ignore[method-assign]
+        await place.clock.advance(70)
+        assert place.fired() == []
+        away = False
+        await place.clock.advance(1)
+        assert place.fired() == [1]
+
+    async def test_partition_that_is_taken_away_while_topics_are_looked_up_ends_nobody(self, place: Place) -> None:
+        running = await place.start()
+        for n in range(20):  # in both partitions
+            await place.send(n, delay={"seconds": 60})
+        known, asked = place.broker.known_topic, place.broker.topic
+
+        async def slow(name: str) -> TopicInfo:
+            await place.clock.sleep(1)
+            return await asked(name)
+
+        place.broker.known_topic = lambda name: None if name == "thing" else known(name)  # type: ignore[method-assign]
+        place.broker.topic = slow  # type: ignore[method-assign]
+        await place.clock.advance(60.5)
+        running.scheduler._work.member.unknown("for this test")
+        await place.clock.advance(10)
+        assert sorted(place.fired()) == list(range(20))
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.lists(st.tuples(KEYS, VALUES, HEADERS), min_size=1, max_size=12))
+    def test_whatever_anybody_writes_to_the_topic_holds_no_timer_up(
+        self, written: list[tuple[bytes, bytes | None, list[tuple[str, bytes]]]]
+    ) -> None:
+        async def try_out() -> None:
+            place = Place()
+            await place.open()
+            await place.start()
+            now_ms = int(place.clock.time() * 1000)
+            await place.broker.append([Record(DELAY, n % 2, *one, now_ms) for n, one in enumerate(written)])
+            await place.send(1, delay={"seconds": 5})
+            await place.clock.advance(10)
+            await place.start()  # and it can be restored
+            await place.send(2, delay={"seconds": 5})
+            await place.clock.advance(10)
+            assert [n for n in place.numbers() if n in (1, 2)] == [1, 2]
+            for running in place.running:
+                assert not running.task.done(), running.task.exception()
+            await place.close()
+
+        asyncio.run(try_out())
 
 
 class TestClock:

@@ -148,8 +148,8 @@ class JobConsumer:
                 run.task.forget(run, committed=True)
         self.member.pump_soon()
 
-    def refused(self, subject: LiveRun, reason: str) -> None:
-        self._execution.refused(subject, reason)
+    def refused(self, item: LiveRun, reason: str) -> None:
+        self._execution.refused(item, reason)
 
     # ── letting go ───────────────────────────────────────────────────────────────────────────────────────────────────
 

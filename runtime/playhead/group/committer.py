@@ -29,7 +29,7 @@ from playhead.broker.contract import (
     Unknown,
 )
 from playhead.clock import Clock, within
-from playhead.group.work import Ending, OwnedTask, Subject, Work
+from playhead.group.work import Ending, Item, OwnedTask, Work
 from playhead.records import Partition, Record
 
 MAX_ENDINGS_PER_COMMIT = 1_000
@@ -176,10 +176,10 @@ class Committer:
         """Commit the checkpoint of every task that has moved with what has gathered, without waiting."""
         self._skips_due = True
 
-    def withdraw(self, subject: Subject) -> None:
+    def withdraw(self, item: Item) -> None:
         """Forget what else this run, or timer, was about to tell."""
-        self._gathered = deque(ending for ending in self._gathered if ending.subject is not subject)
-        self._suspects = deque(ending for ending in self._suspects if ending.subject is not subject)
+        self._gathered = deque(ending for ending in self._gathered if ending.item is not item)
+        self._suspects = deque(ending for ending in self._suspects if ending.item is not item)
 
     def forget(self) -> None:
         """Drop what has gathered: its tasks are restored from the log, or another's."""
@@ -197,10 +197,10 @@ class Committer:
         ended: defaultdict[Any, set[int]] = defaultdict(set)
         records: list[Record] = []
         first_record: list[int] = []
-        for subject, told, final in endings:
-            touched.add(subject.task)
+        for item, told, final in endings:
+            touched.add(item.task)
             if final:
-                ended[subject.progress].add(subject.offset)
+                ended[item.progress].add(item.offset)
             first_record.append(len(records))
             records += told
         if self._skips_due:
@@ -218,14 +218,14 @@ class Committer:
         """As many as one commit takes; a suspect goes alone. What belongs to a dropped task is forgotten."""
         while self._suspects:
             suspect = self._suspects.popleft()
-            if not suspect.subject.dropped:
+            if not suspect.item.dropped:
                 return [suspect]
         taken: list[Ending] = []
         size_bytes = 0
         gathered = self._gathered
         while gathered and len(taken) < self._max_endings and size_bytes < MAX_COMMIT_BYTES:
             ending = gathered.popleft()
-            if ending.subject.dropped:
+            if ending.item.dropped:
                 continue
             taken.append(ending)
             for record in ending.records:
@@ -247,13 +247,13 @@ class Committer:
         """Whose record is refused fails alone; the others go again without it."""
         for task in self._member.tasks.values():
             task.moved = True
-        subjects = {sealed.endings[self._ending_of(sealed, index)].subject for index in suspects}
+        items = {sealed.endings[self._ending_of(sealed, index)].item for index in suspects}
         # All that a run tells goes the same way, so that its order stays.
-        named = {i for i, ending in enumerate(sealed.endings) if ending.subject in subjects}
+        named = {i for i, ending in enumerate(sealed.endings) if ending.item in items}
         others = [ending for i, ending in enumerate(sealed.endings) if i not in named]
         self._gathered.extendleft(reversed(others))
-        if len(subjects) == 1:
-            self._work.refused(subjects.pop(), reason)
+        if len(items) == 1:
+            self._work.refused(items.pop(), reason)
         else:
             self._suspects.extend(sealed.endings[i] for i in sorted(named))
         self._due.set()

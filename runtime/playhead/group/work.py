@@ -53,7 +53,7 @@ class OwnedTask(Protocol):
         ...
 
 
-class Subject(Protocol):
+class Item(Protocol):
     """What an ending tells of: a run, or a timer."""
 
     @property
@@ -72,9 +72,9 @@ class Subject(Protocol):
 
 
 class Ending(NamedTuple):
-    """What is to be committed of a subject: its records, and whether they are its last (so its offset is finished)."""
+    """What is to be committed of an item: its records, and whether they are its last (so its offset is finished)."""
 
-    subject: Any
+    item: Any
     records: Sequence[Record]
     final: bool
 
@@ -114,8 +114,8 @@ class Work(Protocol):
         """These endings are in the log."""
         ...
 
-    def refused(self, subject: Any, reason: str) -> None:
-        """The broker refuses a record of this subject; nothing of it is in the log."""
+    def refused(self, item: Any, reason: str) -> None:
+        """The broker refuses a record of this item; nothing of it is in the log."""
         ...
 
     async def finish(self, grace_seconds: float) -> None:

@@ -16,8 +16,8 @@ from playhead.broker.contract import TopicInfo
 from playhead.job import occurrence_event
 from playhead.records import Record
 from playhead.schedule import Schedule, due_times, jittered, schedule_from_wire
-from playhead.serde import from_json, rfc3339, to_json
-from playhead.timer import Timer, armed_record, parse_rfc3339, sent_now
+from playhead.serde import NotJson, from_json, rfc3339, to_json
+from playhead.timer import Timer, armed_record, read_moment, sent_now
 
 
 def occurrence_id(job_id: str, due_ms: int) -> str:
@@ -45,14 +45,12 @@ def _armed(
 
 
 def _payload(timer: Timer) -> dict[str, Any]:
-    told = from_json(timer.value or b"{}")
+    """What was armed. Anybody may write to the topic: what can't be read says nothing."""
+    try:
+        told = from_json(timer.value or b"{}")
+    except NotJson:
+        return {}
     return told if isinstance(told, dict) else {}
-
-
-def _due_ms(timer: Timer) -> int:
-    """The schedule's own due time, without jitter."""
-    due = _payload(timer).get("dueAt")
-    return parse_rfc3339(due) if isinstance(due, str) else timer.due_ms
 
 
 def rearm(
@@ -64,8 +62,8 @@ def rearm(
     wanted = digest(declared)
     if len(armed) == 1 and _payload(armed[0]).get("declared") == wanted:
         return [], []
-    previous = [told for timer in armed if (told := _payload(timer).get("previousDueAt"))]
-    last_ms = max((parse_rfc3339(told) for told in previous), default=None)
+    previous = [read_moment(_payload(timer).get("previousDueAt")) for timer in armed]
+    last_ms = max((due_ms for due_ms in previous if due_ms is not None), default=None)
     due_ms = _schedule(declared).next_after(max(now_ms, last_ms or 0))
     if due_ms is None:
         return list(armed), []
@@ -81,20 +79,19 @@ def fire_schedule(
     """The records of an occurrence that is due: events, and the next occurrence. Also how many were passed over."""
     if declared is None:
         return [], 0  # its job has no schedule any more
-    job_id, due_ms = timer.schedule, _due_ms(timer)
+    armed, job_id = _payload(timer), timer.schedule
+    due_ms = read_moment(armed.get("dueAt"))
+    if due_ms is None:
+        due_ms = timer.due_ms
     schedule = _schedule(declared)
     firing, passed_over = due_times(schedule, due_ms - 1, max(now_ms, due_ms), declared.get("catchUp", "one"))
     records: list[Record] = []
-    previous_ms = None
-    told = _payload(timer).get("previousDueAt")
-    if isinstance(told, str):
-        previous_ms = parse_rfc3339(told)
+    previous_ms = read_moment(armed.get("previousDueAt"))
     for due in firing:
         occurrence = _armed(job_id, declared, due, previous_ms, delay, now_ms)
         records.append(sent_now(occurrence, topic.name, topic.partitions, now_ms))
         previous_ms = due
-    last_ms = max(now_ms, due_ms)
-    next_ms = schedule.next_after(last_ms)
+    next_ms = schedule.next_after(max(now_ms, due_ms))
     if next_ms is not None:
         records.append(_armed(job_id, declared, next_ms, previous_ms, delay, now_ms))
     return records, passed_over

@@ -6,15 +6,14 @@ is.
 
     due time ──────────▶
     fired, read back │ gone, in the store yet │ cursor │ due later …
-                                   ▲
-                                   └ `late`: came after the cursor had passed its place
+
+What comes with a place before the cursor takes it back there; `gone` then tells what was taken up already.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from playhead.broker.contract import Mark
 from playhead.group.checkpoint import Owner, encode
@@ -38,7 +37,6 @@ class TimerTask:
         self.moved = False
         self.alive = True
         self.cursor = START
-        self.late: deque[Place] = deque()
         self.gone: set[bytes] = set()
         """Keys of timers that a commit, gathered or in the log, ends."""
         self.answering: set[bytes] = set()
@@ -74,10 +72,7 @@ class TimerTask:
             return
         placed = self.store.apply(records, records[-1].offset + 1, self._now_ms())
         for place in placed:
-            if place < self.cursor:
-                self.late.append(place)
-            elif self._next_due_ms is None or place.due_ms < self._next_due_ms:
-                self._next_due_ms = place.due_ms
+            self._look_from(place)
         for record in records:
             key = read_key(record.key)
             if key is None:
@@ -91,21 +86,31 @@ class TimerTask:
                 self.answering.discard(record.key or b"")
         self.moved = True
 
-    def due(self, now_ms: int, limit: int) -> list[Timer]:
-        """The next timers that are due, and were not looked at before."""
-        found = [self.store.at(self.late.popleft()) for _ in range(min(limit, len(self.late)))]
-        timers = [timer for timer in found if timer is not None]
-        if len(found) < limit and self._next_due_ms is not None and self._next_due_ms <= now_ms:
-            rows = self.store.due(now_ms, self.cursor, limit - len(found))
+    def _look_from(self, place: Place) -> None:
+        """A timer in this place is to be looked at (again)."""
+        if place <= self.cursor:
+            self.cursor = Place(place.due_ms, place.at - 1)
+        if self._next_due_ms is None or place.due_ms < self._next_due_ms:
+            self._next_due_ms = place.due_ms
+
+    def due(self, now_ms: int, limit: int) -> list[tuple[Place, Timer]]:
+        """The next timers that are due, and that no commit ends yet; each is given out once."""
+        found: list[tuple[Place, Timer]] = []
+        while not found and self._next_due_ms is not None and self._next_due_ms <= now_ms:
+            rows = self.store.due(now_ms, self.cursor, limit)
             if rows:
                 self.cursor = rows[-1][0]
             self._next_due_ms = self.store.next_due_ms(self.cursor)
-            timers += [timer for _, timer in rows]
-        return [timer for timer in timers if timer.key not in self.gone]
+            found = [(place, timer) for place, timer in rows if timer.key not in self.gone]
+        return found
+
+    def put_back(self, timers: Sequence[tuple[Place, Timer]]) -> None:
+        """They could not be taken up; give them out once more."""
+        self._look_from(timers[0][0])
 
     def next_due_ms(self) -> int | None:
         """When to look again; a moment that has passed means now."""
-        return 0 if self.late else self._next_due_ms
+        return self._next_due_ms
 
     def pending(self, timer_id: str) -> Timer | None:
         """A timer that no commit has ended yet."""
@@ -120,19 +125,22 @@ class TimerTask:
         return [asked for asked in self.store.asked() if asked.key not in self.answering]
 
 
-class Told(NamedTuple):
-    """What an ending is of: the timers that it ends. Implements `playhead.group.work.Subject`."""
+class Told:
+    """What an ending is of: the timers that it ends. Implements `playhead.group.work.Item`.
 
-    task: TimerTask
-    timers: Sequence[Timer]
-    due_ms: int | None
-    """When the timer was due; None where nothing fired."""
-    last_try: bool
-    """Whether this is the dead letter already."""
-    number: int
-    """Makes it different from any other."""
+    Attributes:
+        due_ms: when the timer was due that fired; None where none did.
+    """
+
+    __slots__ = ("due_ms", "task", "timers")
+
     progress: None = None
-    offset: int = -1
+    offset = -1
+
+    def __init__(self, task: TimerTask, timers: Sequence[Timer], due_ms: int | None) -> None:
+        self.task = task
+        self.timers = timers
+        self.due_ms = due_ms
 
     @property
     def dropped(self) -> bool:

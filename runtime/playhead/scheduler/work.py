@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Callable, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from playhead.broker.contract import Broker, TopicInfo
@@ -30,12 +29,12 @@ from playhead.scheduler.lateness import Lateness
 from playhead.scheduler.task import TimerTask, Told
 from playhead.serde import CE_ID, CE_SOURCE, CE_TIME, CE_TYPE, JSON_HEADER, MINTED_HEADER, SPEC_VERSION_HEADER, rfc3339
 from playhead.timer import CANCELED, RESCHEDULED, TOO_LATE, Request, Timer, tombstone
-from playhead.timers.store import TimerStore, Unwanted
+from playhead.timers.store import Place, TimerStore, Unwanted
 from playhead.topics import DEAD_LETTER, DELAY
 
 GROUP = "playhead.scheduler"
 MAX_GATHERED = 8_000
-"""Endings that wait for their commit, in all; beyond it nothing more is taken up."""
+"""Endings of a partition that wait for their commit; beyond it no more of its timers are taken up."""
 MAX_ENDINGS_PER_COMMIT = 4_000
 """Two records each, most often; twice as large a commit as a job's is half as much work for each of them."""
 MAX_NAP_SECONDS = 0.25
@@ -77,7 +76,6 @@ class TimerWork:
         self._clock = clock
         self._logger = logger
         self._open_store = open_store
-        self._numbers = count()
         self._stir = asyncio.Event()
         self._stopping = False
         self._keeping: asyncio.Task[None] | None = None
@@ -162,6 +160,8 @@ class TimerWork:
         if self._stopping or self.member.phase is not Phase.RUNNING:
             return MAX_NAP_SECONDS
         for task in list(self.tasks.values()):
+            if not task.alive:
+                continue  # it was taken away while another one's timers were looked at
             for asked in task.asked():
                 self._answer(task, asked)
             self._arm(task)
@@ -181,29 +181,38 @@ class TimerWork:
             return 0.0
         return min(max(MIN_NAP_SECONDS, due_ms / 1000 - self._clock.time()), MAX_NAP_SECONDS)
 
-    async def _fire(self, task: TimerTask, timers: Sequence[Timer]) -> None:
-        topics: dict[str, TopicInfo | InvalidInput] = {}
-        for name in {self._prefix + entity_of(timer.name) for timer in timers}:
-            try:
-                topics[name] = self._broker.known_topic(name) or await self._broker.topic(name)
-            except InvalidInput as error:
-                topics[name] = error
+    async def _fire(self, task: TimerTask, timers: Sequence[tuple[Place, Timer]]) -> None:
+        try:
+            topics = await self._topics_of(timer for _, timer in timers)
+        except BrokerUnavailable:
+            task.put_back(timers)
+            raise
         if not task.alive:
             return
-        for timer in timers:
-            topic = topics[self._prefix + entity_of(timer.name)]
+        for _, timer in timers:
+            topic = topics[entity_of(timer.name)]
             if isinstance(topic, InvalidInput):
                 self._bury(task, timer, str(topic))
             elif timer.schedule:
-                now_ms = self._now_ms()
-                told = task.store.schedules().get(timer.schedule)
-                records, passed_over = fire_schedule(timer, told, topic, self._delay, now_ms)
+                declared = task.store.schedule(timer.schedule)
+                records, passed_over = fire_schedule(timer, declared, topic, self._delay, self._now_ms())
                 if passed_over:
                     self._logger.warning("occurrences passed over", schedule=timer.schedule, passed_over=passed_over)
                 self._tell(task, [timer], records, due_ms=timer.due_ms)
             else:
                 event = timer.event(topic.name, topic.partitions, self._now_ms())
                 self._tell(task, [timer], [event], due_ms=timer.due_ms)
+
+    async def _topics_of(self, timers: Iterable[Timer]) -> dict[str, TopicInfo | InvalidInput]:
+        """By entity: the topic of the timers' events, or why there is none."""
+        topics: dict[str, TopicInfo | InvalidInput] = {}
+        for entity in {entity_of(timer.name) for timer in timers}:
+            name = self._prefix + entity
+            try:
+                topics[entity] = self._broker.known_topic(name) or await self._broker.topic(name)
+            except InvalidInput as error:
+                topics[entity] = error
+        return topics
 
     def _answer(self, task: TimerTask, asked: Request | Unwanted) -> None:
         now_ms, topic = self._now_ms(), self._delay
@@ -237,25 +246,18 @@ class TimerWork:
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _tell(
-        self,
-        task: TimerTask,
-        timers: Sequence[Timer],
-        records: Sequence[Record],
-        *,
-        due_ms: int | None = None,
-        last_try: bool = False,
+        self, task: TimerTask, timers: Sequence[Timer], records: Sequence[Record], *, due_ms: int | None = None
     ) -> None:
         """Commit these records, and the end of these timers with them."""
         now_ms = self._now_ms()
         ends = [tombstone(timer.key, self._delay.name, task.number, now_ms) for timer in timers]
         task.gone.update(timer.key for timer in timers)
-        told = Told(task, tuple(timers), due_ms, last_try, next(self._numbers))
         task.gathered += 1
-        self.member.committer.add(Ending(told, [*records, *ends], final=False))
+        self.member.committer.add(Ending(Told(task, timers, due_ms), [*records, *ends], final=False))
 
     def _bury(self, task: TimerTask, timer: Timer, reason: str) -> None:
         self._logger.error("a timer can't be sent; it goes to the dead letters", timer_id=timer.id, reason=reason)
-        self._tell(task, [timer], [self._dead_letter(task, timer, reason)], last_try=True)
+        self._tell(task, [timer], [self._dead_letter(task, timer, reason)])
 
     def _dead_letter(self, task: TimerTask, timer: Timer, reason: str) -> Record:
         now_ms = self._now_ms()
@@ -291,10 +293,10 @@ class TimerWork:
                 self.lateness.add(now_ms - told.due_ms)
         self._stir.set()
 
-    def refused(self, subject: Told, reason: str) -> None:
+    def refused(self, item: Told, reason: str) -> None:
         """The broker refuses the event: it is a dead letter, and its neighbours fire without it."""
-        subject.task.gathered -= 1
-        if subject.last_try or not subject.timers:
+        item.task.gathered -= 1
+        if item.due_ms is None:  # no event: what the scheduler itself has to say
             self.member.give_up(
                 Fatal(
                     f"the broker refuses what the scheduler writes: {reason}.",
@@ -302,10 +304,9 @@ class TimerWork:
                 )
             )
             return
-        if subject.dropped:
-            return
-        (timer,) = subject.timers
-        self._bury(subject.task, timer, reason)
+        if not item.dropped:
+            (timer,) = item.timers
+            self._bury(item.task, timer, reason)
 
     # ── letting go ───────────────────────────────────────────────────────────────────────────────────────────────────
 

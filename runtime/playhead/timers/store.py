@@ -20,7 +20,18 @@ from typing import Any, NamedTuple
 
 from playhead.records import StoredRecord
 from playhead.serde import from_json
-from playhead.timer import CANCEL, SCHEDULED, TIMER, Key, Request, Timer, read_key, read_request
+from playhead.timer import (
+    CANCEL,
+    SCHEDULED,
+    TIMER,
+    Key,
+    Request,
+    Timer,
+    is_declaration,
+    read_answer,
+    read_key,
+    read_request,
+)
 
 FORMAT = f"1 {sys.version_info.major}.{sys.version_info.minor}"
 """Of the file; rows are marshalled, which is the interpreter version's own."""
@@ -48,7 +59,7 @@ class Place(NamedTuple):
 
 
 class Unwanted(NamedTuple):
-    """A record that has to be tombstoned: a second timer of an id that is pending, or one that can't be read."""
+    """A record that has to be tombstoned: a second timer of an id that is pending, or what can't be read."""
 
     key: bytes
     reason: str
@@ -110,7 +121,7 @@ class TimerStore:
             elif key.kind == CANCEL:
                 batch.asking(record)
             elif key.kind == SCHEDULED:
-                batch.schedules[key.id] = record.value
+                batch.declaration(key, record)
         self._db.execute("BEGIN IMMEDIATE")
         try:
             batch.write()
@@ -156,6 +167,11 @@ class TimerStore:
         """What waits for the scheduler: requests without an answer, and records that it has to tombstone."""
         rows = self._db.execute("SELECT key, record FROM asked ORDER BY rowid")
         return [Request(key, *told[1:]) if told[0] else Unwanted(key, told[1]) for key, told in _unpacked(rows)]
+
+    def schedule(self, job_id: str) -> dict[str, Any] | None:
+        """What the job has declared."""
+        row = self._db.execute("SELECT told FROM schedule WHERE job = ?", (job_id,)).fetchone()
+        return None if row is None else from_json(row[0])
 
     def schedules(self) -> dict[str, dict[str, Any]]:
         """What each job has declared."""
@@ -218,8 +234,20 @@ class _Batch:
         assert record.key is not None
         if record.value is None:
             self._asked[record.key] = None
+        elif read_answer(record) is not None:
+            pass  # its tombstone follows
         elif (request := read_request(record)) is not None:
             self._asked[record.key] = marshal.dumps((True, request.id, request.new_id, request.due_ms))
+        else:
+            self._asked[record.key] = marshal.dumps((False, "it asks for nothing that can be read"))
+
+    def declaration(self, key: Key, record: StoredRecord) -> None:
+        assert record.key is not None
+        self._asked[record.key] = None
+        if record.value is None or is_declaration(record.value):
+            self.schedules[key.id] = record.value
+        else:  # what was declared before stays, until the record's tombstone takes both away
+            self._asked[record.key] = marshal.dumps((False, "it declares no schedule that can be read"))
 
     def write(self) -> None:
         db = self._db
