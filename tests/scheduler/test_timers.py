@@ -162,6 +162,7 @@ class TestTroubles:
         running = await place.start()
         for n in range(20):  # in both partitions
             await place.send(n, delay={"seconds": 60})
+        far = [await place.send(n, delay={"hours": 9}) for n in range(8)]
         known, asked = place.broker.known_topic, place.broker.topic
 
         async def slow(name: str) -> TopicInfo:
@@ -170,10 +171,13 @@ class TestTroubles:
 
         place.broker.known_topic = lambda name: None if name == "thing" else known(name)  # type: ignore[method-assign]
         place.broker.topic = slow  # type: ignore[method-assign]
-        await place.clock.advance(60.5)
+        await place.clock.advance(60.2)
+        asked_meanwhile = [asyncio.create_task(place.client.cancel_event(timer)) for timer in far]
+        await place.clock.advance(0.3)
         running.scheduler._work.member.unknown("for this test")
         await place.clock.advance(10)
         assert sorted(place.fired()) == list(range(20))
+        assert await asyncio.gather(*asked_meanwhile) == [True] * len(far)
 
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.lists(st.tuples(KEYS, VALUES, HEADERS), min_size=1, max_size=12))
