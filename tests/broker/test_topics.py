@@ -46,6 +46,12 @@ class TestDescribingTopics:
         assert info.max_message_bytes == 2_000
         assert info.config["cleanup.policy"] == "compact"
 
+    async def test_topic_has_an_id_that_no_other_has(self, client: Broker) -> None:
+        first, second = await new_topic(client), await new_topic(client)
+        ids = {(await client.topic(topic)).id for topic in (first, second, first)}
+        assert len(ids) == 2
+        assert "" not in ids
+
     async def test_topic_without_settings_takes_kafkas_message_size(self, client: Broker) -> None:
         assert (await client.topic(await new_topic(client))).max_message_bytes == 1_048_588
 

@@ -28,7 +28,7 @@ from playhead.topics import system_topics
 
 _READY_POLL_SECONDS = 0.05
 
-logger = structlog.get_logger("playhead.worker")
+logger = structlog.get_logger("playhead.process")
 
 
 class Part(Protocol):
@@ -239,10 +239,9 @@ async def _tell_readiness(hosted: Hosted, notifier: Notifier) -> None:
 def _status(jobs: Mapping[str, Mapping[str, Any]]) -> str:
     """One line: what each job that is not running does instead."""
     others = [f"{job_id}: {state['phase']}" for job_id, state in jobs.items() if state["phase"] != "running"]
-    running = [f"{name} running" for name in jobs]
-    return "; ".join(others) or (
-        running[0] if len(running) == 1 else f"{len(jobs)} jobs running" if jobs else "starting"
-    )
+    if others or not jobs:
+        return "; ".join(others) or "starting"
+    return f"{len(jobs)} jobs running" if len(jobs) > 1 else f"{next(iter(jobs))} running"
 
 
 async def _serve_health(hosted: Hosted, sockets: Sequence[socket]) -> None:

@@ -58,6 +58,12 @@ def _row(timer: Timer) -> dict[str, Any]:
     }
 
 
+def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
+    print_table(
+        [name.replace("_", " ") for name in columns], [[str(row[name] or "-") for name in columns] for row in rows]
+    )
+
+
 @app.command("list")
 def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, those that are due first.")] = 100,
@@ -74,8 +80,7 @@ def list_(
     if json:
         print_json(rows)
         return
-    columns = ["due_at", "event", "id", "key"]
-    print_table([name.replace("_", " ") for name in columns], [[str(row[name]) for name in columns] for row in rows])
+    _print_rows(["due_at", "event", "id", "key"], rows)
     if more:
         say(f"There are more; --limit {limit * 10} shows them.")
 
@@ -168,10 +173,7 @@ def schedules(json: AsJson = False) -> None:
     if json:
         print_json(rows)
         return
-    columns = ["job", "schedule", "catch_up", "next_at"]
-    print_table(
-        [name.replace("_", " ") for name in columns], [[str(row[name] or "-") for name in columns] for row in rows]
-    )
+    _print_rows(["job", "schedule", "catch_up", "next_at"], rows)
 
 
 @app.command()

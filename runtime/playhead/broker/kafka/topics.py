@@ -12,7 +12,7 @@ from playhead.broker.contract import TopicInfo
 from playhead.broker.kafka import faults
 from playhead.broker.kafka.faults import Next
 from playhead.broker.kafka.link import ORDINARY, Link, LostError, Patience
-from playhead.broker.kafka.topic_ids import TopicIdRequest
+from playhead.broker.kafka.metadata import TopicRequest
 from playhead.clock import Clock
 from playhead.errors import BrokerUnavailable, NotAuthorized, TopicMisfit, UnknownTopic
 from playhead.topics import MAX_MESSAGE_BYTES, TopicSpec
@@ -124,8 +124,8 @@ class Topics:
                 raise BrokerUnavailable(f"brokers {sorted(lagging)} do not know the leaders of {', '.join(names)} yet.")
 
     async def _describe(self, name: str) -> TopicInfo:
-        answer = await self._ask(MetadataRequest([name], allow_auto_topic_creation=False), "describing topics")
-        code, _, _, partitions = answer.topics[0]
+        answer = await self._ask(TopicRequest(name), "describing topics")
+        code, topic_id, *shape = answer.topic()
         if code in (faults.UNKNOWN_TOPIC_OR_PARTITION, faults.INVALID_TOPIC):
             self._cache.pop(name, None)
             self._link.untrack(name)
@@ -134,8 +134,7 @@ class Topics:
             raise NotAuthorized(f"the broker does not let these credentials describe topic {name!r}.")
         if code not in (faults.NONE, faults.LEADER_NOT_AVAILABLE):
             raise faults.raised(code, f"describing topic {name!r}")
-        told = await self._ask(TopicIdRequest(name), "describing topics")
-        (info,) = await self._remember({name: _shape(partitions)}, topic_id=told.topic_id())
+        (info,) = await self._remember({name: (shape[0], shape[1])}, topic_id=topic_id)
         return info
 
     async def _remember(self, shapes: Mapping[str, tuple[int, int]], *, topic_id: str = "") -> list[TopicInfo]:

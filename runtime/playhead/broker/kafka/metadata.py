@@ -1,4 +1,4 @@
-"""Topic ids (KIP-516): another one each time a topic of the same name is made. Metadata v12 tells them.
+"""Metadata v12, which tells a topic's id (KIP-516): another one each time a topic of the same name is made.
 
 The field lists follow Kafka's message definitions (`MetadataRequest.json`, `MetadataResponse.json`).
 """
@@ -15,6 +15,8 @@ _NAME = CompactString("utf-8")
 _TAGS = ("tags", TaggedFields)
 _UUID = (("high", Int64), ("low", Int64))
 _MASK = (1 << 64) - 1
+_REPLICAS = 4
+"""Where they are in what is told of a partition."""
 
 
 class MetadataResponse(Response):
@@ -52,13 +54,12 @@ class MetadataResponse(Response):
         _TAGS,
     )
 
-    def topic_id(self) -> str:
-        """Of the first topic; empty where there is none."""
+    def topic(self) -> tuple[int, str, int, int]:
+        """Of the first topic: error code, id, partitions, replicas of each."""
         topics: Any = self.topics
-        if not topics or topics[0][0]:
-            return ""
-        _, _, high, low, *_ = topics[0]
-        return f"{high & _MASK:016x}{low & _MASK:016x}"
+        code, _, high, low, _, partitions, *_ = topics[0]
+        replicas = len(partitions[0][_REPLICAS]) if partitions else 0
+        return code, f"{high & _MASK:016x}{low & _MASK:016x}", len(partitions), replicas
 
 
 class MetadataRequest_v12(RequestStruct):
@@ -74,7 +75,7 @@ class MetadataRequest_v12(RequestStruct):
     )
 
 
-class TopicIdRequest(Request[MetadataRequest_v12]):
+class TopicRequest(Request[MetadataRequest_v12]):
     """Metadata of one topic, by name."""
 
     API_KEY = 3
