@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from datetime import datetime
@@ -209,6 +210,10 @@ class TestLeftovers:
         assert worker.stdout is not None
         child = int(await worker.stdout.readline())
         assert is_running(child)
-        worker.kill()
-        await worker.wait()
-        await wait_until(lambda: not is_running(child), seconds=10)
+        try:
+            worker.kill()
+            await wait_until(lambda: not is_running(child), seconds=10)
+        finally:
+            if is_running(child):  # it has the worker's stdout, and nobody else to end it
+                os.kill(child, signal.SIGKILL)
+            await worker.wait()
