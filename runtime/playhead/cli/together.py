@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from socket import socket
 from typing import Any
 
@@ -72,7 +73,6 @@ class Together:
         self._going: dict[asyncio.Task[int], str] = {}
         self._http_accepts = False
         self._told_ready = False
-        self._ended: set[asyncio.Task[Any]] = set()
         self._beside = {
             name: SupervisedProcess(
                 name,
@@ -114,10 +114,9 @@ class Together:
                 await self._end()
                 for task in watching:
                     task.cancel()
-            self._ended = ended
             for duty in ended:
                 duty.result()  # one that ended by an error has something to say
-            return self._exit_code()
+            return self._exit_code(ended)
 
     async def _serve(self, broker: Broker) -> None:
         app = create_app(Client("http", broker=broker), broker_reached=reaches(broker), worker=self._state_beside())
@@ -129,10 +128,10 @@ class Together:
         grace, stop = HTTP_GRACE_SECONDS, self._stop_http
         await serve(app, sockets=self._sockets, stop=stop, started=accepts, grace_seconds=grace)
 
-    def _exit_code(self) -> int:
+    def _exit_code(self, ended: AbstractSet[asyncio.Task[Any]]) -> int:
         if self._stop.is_set():
             return exits.INTERRUPTED if self._stopped_by == signal.SIGINT else 0
-        name, code = next((name, task.result()) for task, name in self._going.items() if task in self._ended)
+        name, code = next((name, task.result()) for task, name in self._going.items() if task in ended)
         say(f"The {name} can't go on, its error is above; everything is stopped (exit code {code}).", style="red")
         return code
 

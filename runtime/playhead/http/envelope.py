@@ -50,7 +50,7 @@ def move_from(body: Any) -> dict[str, Any]:
     """When a timer is to fire instead: `delay` or `at`.
 
     Raises:
-        InvalidFields: neither is there, or something else is.
+        InvalidFields: it is no object, or has other fields. (That one of the two is there, the client checks.)
     """
     if not isinstance(body, dict):
         raise InvalidFields([("", "it must be an object with `delay` or `at`")])
