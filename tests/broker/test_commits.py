@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -118,6 +120,27 @@ class TestAllOrNothing:
             assert [text for text in found if text.startswith(name)] == expected
         for member in members:
             assert await member.membership.checkpoints([Partition(topic, 0)]) == {Partition(topic, 0): Mark(10)}
+
+    async def test_commit_of_a_later_moment_is_written_before_it_and_seen_after_it(
+        self, provider: Provider, client: Broker
+    ) -> None:
+        topic = await new_topic(client, 1)
+        partition = Partition(topic, 0)
+        member = await sole_member(provider, topic, tasks=1)
+        moment = time.monotonic() + 1.0
+        commit = replace(member.commit_of({partition: 1}, [record(topic, 0, "a")]), not_before=moment)
+        committing = asyncio.ensure_future(member.membership.commit(commit))
+
+        async def is_written() -> bool:
+            return await uncommitted_end(client, partition) > 0
+
+        await wait_until(is_written)
+        seen = await readable_now(client, partition)
+        assert time.monotonic() < moment, "this machine was too slow to look before the moment had come"
+        assert seen == []
+        assert await committing == Committed()
+        assert time.monotonic() >= moment
+        assert values(await read_all(client, partition)) == ["a"]
 
     async def test_appends_go_on_beside_commits(self, provider: Provider, client: Broker) -> None:
         topic = await new_topic(client, 1)

@@ -33,7 +33,7 @@ WHEN = st.sampled_from(["2026-01-01T00:00:03Z", "0001-01-01T00:00:00", "9999-12-
 TOLD = st.fixed_dictionaries(
     {},
     optional={
-        "id": IDS | st.integers(),
+        "id": IDS | st.integers(-(1 << 63), (1 << 63) - 1),
         "newId": IDS | st.none(),
         "dueMs": st.sampled_from([0, -1, 1 << 62, 1_767_225_603_000, "x", None]),
         "dueAt": WHEN,
@@ -74,6 +74,16 @@ class TestFiring:
         (event,) = place.events()
         assert event.record.timestamp >= parse_rfc3339(event.headers[DUE].decode())
         assert place.pending() == 0
+
+    async def test_commit_is_written_before_the_timer_is_due_and_seen_from_then_on(self, place: Place) -> None:
+        await place.start()
+        await place.send(1, delay={"seconds": 60})
+        (due,) = (parse_rfc3339(dict(record.headers)[DUE].decode()) for record in place.broker.stored(DELAY))
+        await place.clock.advance(due / 1000 - place.clock.time() - 0.001)
+        assert len(place.broker.stored("thing", committed=False)) == 1
+        assert place.fired() == []
+        await place.clock.advance(0.001)
+        assert place.fired() == [1]
 
     async def test_event_is_what_was_sent_with_its_key_cause_and_id(self, place: Place) -> None:
         await place.start()

@@ -122,6 +122,9 @@ class Commit:
     `founding` marks a group's first commit, which sets the checkpoint of every partition of a topic, whoever owns it:
     only the owner of task 0 may send one, while nobody has a checkpoint and so nobody has started.
 
+    `not_before` is a moment on the clock's monotonic time: all of it is written at once, and readers see nothing of it
+    before. It should be near, since readers of the partitions are held meanwhile.
+
     Raises:
         ValueError: it breaks rule 1 or 2, or a mark's metadata is too long; that is a mistake in the engine.
     """
@@ -130,6 +133,7 @@ class Commit:
     checkpoints: Mapping[Partition, Mark]
     records: Sequence[Record] = field(default=())
     founding: bool = False
+    not_before: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epoch.generation < 0 or not self.epoch.member_id:

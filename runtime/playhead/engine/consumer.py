@@ -143,7 +143,7 @@ class JobConsumer:
     # ── after a commit ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def committed(self, endings: Sequence[Ending]) -> None:
-        for run, _, final in endings:
+        for run, _, final, _ in endings:
             if final and run.state is LiveState.ENDED:
                 run.task.forget(run, committed=True)
         self.member.pump_soon()

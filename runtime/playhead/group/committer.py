@@ -197,8 +197,11 @@ class Committer:
         ended: defaultdict[Any, set[int]] = defaultdict(set)
         records: list[Record] = []
         first_record: list[int] = []
-        for item, told, final in endings:
+        not_before = 0.0
+        for item, told, final, moment in endings:
             touched.add(item.task)
+            if moment > not_before:
+                not_before = moment
             if final:
                 ended[item.progress].add(item.offset)
             first_record.append(len(records))
@@ -212,7 +215,7 @@ class Committer:
         for task in sorted(touched, key=lambda task: task.number):
             task.moved = False
             checkpoints.update(task.marks(ended))
-        return Sealed(Commit(epoch, checkpoints, records), endings, first_record)
+        return Sealed(Commit(epoch, checkpoints, records, not_before=not_before), endings, first_record)
 
     def _next_endings(self) -> list[Ending]:
         """As many as one commit takes; a suspect goes alone. What belongs to a dropped task is forgotten."""

@@ -72,11 +72,15 @@ class Item(Protocol):
 
 
 class Ending(NamedTuple):
-    """What is to be committed of an item: its records, and whether they are its last (so its offset is finished)."""
+    """What is to be committed of an item: its records, and whether they are its last (so its offset is finished).
+
+    No reader sees them before `not_before`, on the clock's monotonic time.
+    """
 
     item: Any
     records: Sequence[Record]
     final: bool
+    not_before: float = 0.0
 
 
 class Work(Protocol):

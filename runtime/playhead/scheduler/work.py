@@ -4,8 +4,9 @@
                                     ├─ request ─────▶ (tombstone, new timer) + answer ─┼──▶ committer
                                     └─ schedule ────▶ next occurrence ─────────────────┘
 
-A timer is due when this machine's clock says so, and not a millisecond before. All that happens to a timer is one
-commit, with the checkpoint of its partition as the fence: so it fires once, or is canceled, whoever else tries.
+A timer is due when this machine's clock says so, and not a millisecond before: the commit that fires it is written a
+little earlier, and ended when it is due. All that happens to a timer is one commit, with the checkpoint of its
+partition as the fence: so it fires once, or is canceled, whoever else tries.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ MAX_GATHERED = 8_000
 """Endings of a partition that wait for their commit; beyond it no more of its timers are taken up."""
 MAX_ENDINGS_PER_COMMIT = 4_000
 """Two records each, most often; twice as large a commit as a job's is half as much work for each of them."""
+LEAD_MS = 2
+"""How much earlier than it is due a timer is taken up: about what a commit takes until its transaction can be ended."""
 MAX_NAP_SECONDS = 0.25
 """How soon a clock that was set forward is noticed."""
 MIN_NAP_SECONDS = 0.0001
@@ -166,7 +169,7 @@ class TimerWork:
                 self._answer(task, asked)
             self._arm(task)
             while task.alive and (room := MAX_GATHERED - task.gathered) > 0:
-                timers = task.due(self._now_ms(), room)
+                timers = task.due(self._now_ms() + LEAD_MS, room)
                 if not timers:
                     break
                 await self._fire(task, timers)
@@ -176,10 +179,10 @@ class TimerWork:
         dues = [due for due in waiting if due is not None]
         if not dues:
             return MAX_NAP_SECONDS
-        due_ms = min(dues)
-        if due_ms <= self._now_ms():
+        look_ms = min(dues) - LEAD_MS
+        if look_ms <= self._now_ms():
             return 0.0
-        return min(max(MIN_NAP_SECONDS, due_ms / 1000 - self._clock.time()), MAX_NAP_SECONDS)
+        return min(max(MIN_NAP_SECONDS, look_ms / 1000 - self._clock.time()), MAX_NAP_SECONDS)
 
     async def _fire(self, task: TimerTask, timers: Sequence[tuple[Place, Timer]]) -> None:
         try:
@@ -191,16 +194,17 @@ class TimerWork:
             return
         for _, timer in timers:
             topic = topics[entity_of(timer.name)]
+            fires_ms = max(self._now_ms(), timer.due_ms)
             if isinstance(topic, InvalidInput):
                 self._bury(task, timer, str(topic))
             elif timer.schedule:
                 declared = task.store.schedule(timer.schedule)
-                records, passed_over = fire_schedule(timer, declared, topic, self._delay, self._now_ms())
+                records, passed_over = fire_schedule(timer, declared, topic, self._delay, fires_ms)
                 if passed_over:
                     self._logger.warning("occurrences passed over", schedule=timer.schedule, passed_over=passed_over)
                 self._tell(task, [timer], records, due_ms=timer.due_ms)
             else:
-                event = timer.event(topic.name, topic.partitions, self._now_ms())
+                event = timer.event(topic.name, topic.partitions, fires_ms)
                 self._tell(task, [timer], [event], due_ms=timer.due_ms)
 
     async def _topics_of(self, timers: Iterable[Timer]) -> dict[str, TopicInfo | InvalidInput]:
@@ -253,7 +257,8 @@ class TimerWork:
         ends = [tombstone(timer.key, self._delay.name, task.number, now_ms) for timer in timers]
         task.gone.update(timer.key for timer in timers)
         task.gathered += 1
-        self.member.committer.add(Ending(Told(task, timers, due_ms), [*records, *ends], final=False))
+        not_before = 0.0 if due_ms is None else self._clock.monotonic() + due_ms / 1000 - self._clock.time()
+        self.member.committer.add(Ending(Told(task, timers, due_ms), [*records, *ends], False, not_before))
 
     def _bury(self, task: TimerTask, timer: Timer, reason: str) -> None:
         self._logger.error("a timer can't be sent; it goes to the dead letters", timer_id=timer.id, reason=reason)
@@ -287,7 +292,7 @@ class TimerWork:
 
     def committed(self, endings: Sequence[Ending]) -> None:
         now_ms = self._clock.time() * 1000
-        for told, _, _ in endings:
+        for told, _, _, _ in endings:
             told.task.gathered -= 1
             if told.due_ms is not None:
                 self.lateness.add(now_ms - told.due_ms)

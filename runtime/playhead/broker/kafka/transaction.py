@@ -1,4 +1,4 @@
-"""One attempt to write a commit: Produce, then TxnOffsetCommit, then EndTxn, one after the other.
+"""One attempt to write a commit: Produce, then TxnOffsetCommit, then, when its moment has come, EndTxn.
 
 Sent at the same time the first two race inside the coordinator; one after the other they take 1.85 ms altogether.
 A request is repeated as it is after a retriable code: the sequence numbers make that idempotent (KIP-98), and a
@@ -20,6 +20,7 @@ from playhead.broker.kafka.link import GROUP, TRANSACTION, Link, LostError, Pati
 from playhead.broker.kafka.offsets import by_topic
 from playhead.broker.kafka.topics import Topics
 from playhead.broker.kafka.transactional_id import Producer
+from playhead.clock import Clock
 from playhead.errors import InvalidInput, UnknownTopic
 
 PRODUCE_TIMEOUT_MS = 8_000
@@ -62,6 +63,7 @@ class Transaction:
         link: Link,
         topics: Topics,
         lanes: Lanes,
+        clock: Clock,
         patience: Patience,
         *,
         group: str,
@@ -73,6 +75,7 @@ class Transaction:
         self._link = link
         self._topics = topics
         self._lanes = lanes
+        self._clock = clock
         self._patience = patience
         self._group = group
         self._name = name
@@ -89,7 +92,11 @@ class Transaction:
             NotAuthorized: for the group or the transactional id.
             ValueError: the broker calls a request of ours malformed.
         """
-        return await self._produce() or await self._commit_offsets() or await self._end()
+        halt = await self._produce() or await self._commit_offsets()
+        if halt is None:
+            await self._wait()
+            halt = await self._end()
+        return halt
 
     async def _produce(self) -> Halt | None:
         """Every batch, in rounds: a request may hold one batch of a partition, and the next needs its answer."""
@@ -230,6 +237,11 @@ class Transaction:
                 reason = ", ".join(faults.name(code) for code in codes)
             if not await self._patience.pause():
                 return Halt(Next.AGAIN, f"TxnOffsetCommit: {reason}")
+
+    async def _wait(self) -> None:
+        """Until readers may see it."""
+        while (seconds := self._commit.not_before - self._clock.monotonic()) > 0:
+            await self._clock.sleep(seconds)
 
     async def _end(self) -> Halt | None:
         request = wire.EndTxnRequest(self._name, self._producer, committed=True)

@@ -108,6 +108,7 @@ class TransactionWriter:
             self._link,
             self._topics,
             self._lanes,
+            self._clock,
             patience,
             group=self._group,
             name=id_.name,

@@ -15,7 +15,7 @@ from playhead.broker.memory.transaction import Phase, Transaction
 async def carry_out(
     cluster: Cluster, commit: Commit, writer: str, group: Group, *, is_frozen: Callable[[], bool]
 ) -> Outcome:
-    """Write the records, then the checkpoints (here the group is asked), then end the transaction.
+    """Write the records, then the checkpoints (here the group is asked), then, in its time, end the transaction.
 
     The event loop goes round before each of the three, so whatever may come between them in Kafka can come here.
     A commit that is cancelled leaves nothing open, unless its member is frozen: that is like a process that was killed.
@@ -51,8 +51,9 @@ async def _write(
             transaction.abort()
             return Fenced(f"group {group.name} has moved on from generation {commit.epoch.generation} of this member")
         transaction.hold(group, commit.checkpoints)
-    if cluster.commit_latency_seconds > 0:
-        await cluster.clock.sleep(cluster.commit_latency_seconds)
+    seconds = max(cluster.commit_latency_seconds, commit.not_before - cluster.clock.monotonic())
+    if seconds > 0:
+        await cluster.clock.sleep(seconds)
     else:
         await asyncio.sleep(0)
     if fault == "hang" and await _expire(cluster, transaction):
