@@ -41,7 +41,7 @@ $(UV):
 
 lock: $(UV)  ## pin every dependency again, with hashes
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--extra dev --group test --group lint --group build --output-file requirements.lock pyproject.toml
+		--extra dev --extra postgres --group test --group lint --group build --output-file requirements.lock pyproject.toml
 
 clean:  ## the environment and caches; not .playhead, which holds data
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

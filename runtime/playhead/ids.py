@@ -53,13 +53,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=new_event_id.start_anew)
 
 
+_HEX = "0123456789abcdef"
+
+
 def run_id(job_id: str, event_id: str, task: int, replay_id: str = "") -> str:
     """The id of the run of `job_id` on `event_id`: a digest of who and what, and the task number that it belongs to.
 
     The same job, event and replay give the same id on every worker and after every restart, so a run that starts
-    again is recognised as the same run.
+    again is recognised as the same run. Where the event's id begins with its time (UUIDv7), so does the run's: an index
+    over the ids of runs then grows at its end.
     """
     digest = blake2b(f"{job_id}\0{event_id}\0{replay_id}".encode(), digest_size=16).hexdigest()
+    if event_id[14:15] == "7" and len(event_id) == 36:
+        millis = event_id[:8] + event_id[9:13]
+        if not millis.strip(_HEX):
+            digest = millis + digest[12:]
     return f"{digest}-{task}"
 
 

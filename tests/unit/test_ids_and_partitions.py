@@ -50,6 +50,14 @@ class TestRunIds:
     def test_differ_by_job_event_and_replay(self) -> None:
         assert len({run_id("a", "e", 0), run_id("b", "e", 0), run_id("a", "f", 0), run_id("a", "e", 0, "again")}) == 4
 
+    def test_begin_with_the_time_of_an_event_whose_id_does(self) -> None:
+        event_id = "01997f3e-5b7a-7000-9c1d-6a8f5a0c1b2d"
+        assert run_id("welcome", event_id, 3).startswith("01997f3e5b7a")
+        assert len({run_id("welcome", event_id[:-1] + digit, 3) for digit in "0123"}) == 4
+        for foreign in ("01997f3e-5b7a-4000-9c1d-6a8f5a0c1b2d", "not-hex--and-7-but-as-long-as-a-uuid", event_id[:-1]):
+            assert len(run_id("welcome", foreign, 3)) == 34
+            assert not run_id("welcome", foreign, 3).startswith("01997f3e5b7a")
+
     def test_carry_their_task(self) -> None:
         assert task_of(run_id("welcome", "e-1", 12)) == 12
 

@@ -38,7 +38,7 @@ MAX_GATHERED = 8_000
 """Endings of a partition that wait for their commit; beyond it no more of its timers are taken up."""
 MAX_ENDINGS_PER_COMMIT = 4_000
 """Two records each, most often; twice as large a commit as a job's is half as much work for each of them."""
-LEAD_MS = 2
+LEAD_MS = 3
 """How much earlier than it is due a timer is taken up: about what a commit takes until its transaction can be ended."""
 MAX_NAP_SECONDS = 0.25
 """How soon a clock that was set forward is noticed."""
