@@ -101,7 +101,7 @@ class KafkaProvider:
                 record.topic, record.value, record.key, partition=record.partition, timestamp_ms=record.timestamp_ms
             )
         if checkpoints:
-            offsets = {TopicPartition(*p): OffsetAndMetadata(*mark) for p, mark in checkpoints.items()}
+            offsets = {TopicPartition(*p): OffsetAndMetadata(*mark[:2]) for p, mark in checkpoints.items()}
             await producer.send_offsets_to_transaction(offsets, group)
         return transaction
 

@@ -139,6 +139,43 @@ class TestLostTail:
         with pytest.raises(CheckpointLost, match="finished some up to 10, and the log goes from 0 to 6"):
             worker.check()
 
+    @pytest.mark.parametrize("refounded_mark", [False, True])
+    async def test_lost_tail_that_has_grown_again_is_an_error(self, scene: Scene, refounded_mark: bool) -> None:
+        await self._stopped_behind_finished_ones(scene)
+        if refounded_mark:  # a takeover that fetches nothing keeps the epoch
+            await scene.stop(await scene.work(nothing))
+        scene.broker.log(Partition("thing", 0)).lose_tail(5)
+        await scene.send(*range(100, 120))
+        worker = await scene.work(nothing)
+        with pytest.raises(CheckpointLost, match="lost what was there from offset 5 on") as caught:
+            worker.check()
+        assert "playhead jobs reset" in str(caught.value.remedy)
+
+    async def test_leader_that_changed_and_lost_nothing_is_no_error(self, scene: Scene) -> None:
+        started = await self._stopped_behind_finished_ones(scene)
+        log = scene.broker.log(Partition("thing", 0))
+        log.lose_tail(log.end)
+        await scene.send(10)
+        await scene.work(nothing)
+        assert scene.ends() == [(n, "succeeded") for n in range(11)]
+        assert sorted(started) == list(range(10))
+
+    async def test_checkpoint_without_an_epoch_is_taken_as_it_is(self, scene: Scene) -> None:
+        """From a version that wrote none, or from `playhead jobs reset`."""
+        await self._stopped_behind_finished_ones(scene)
+        log = scene.broker.log(Partition("thing", 0))
+        log.lose_tail(5)
+        await scene.send(*range(100, 120))
+        await scene.broker.reset_group("j", {Partition("thing", 0): Mark(8)})
+        ran: list[int] = []
+
+        async def note(payload: Any, io: IO) -> None:
+            ran.append(payload["n"])
+
+        worker = await scene.work(note)
+        worker.check()
+        assert ran[-1] == 119
+
     async def test_checkpoint_whose_ranges_end_with_the_log_goes_on(self, scene: Scene) -> None:
         started = await self._stopped_behind_finished_ones(scene)
         await scene.work(nothing)

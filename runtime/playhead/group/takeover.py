@@ -251,7 +251,7 @@ class Takeover:
         """
         found = dict(ends)
 
-        for partition, (offset, metadata) in marks.items():
+        for partition, (offset, metadata, _) in marks.items():
             owner, _ = decode(offset, metadata)
             if not owner.crashes and owner.writer not in gone:
                 continue
@@ -270,10 +270,20 @@ class Takeover:
         will get those offsets, and would be skipped. It also bounds what is made of the checkpoint's text from here on.
         """
         bounds = await self.broker.bounds(marks, committed=False)
+        ends_of_epochs = await self.broker.ends_of_epochs(
+            {partition: mark.leader_epoch for partition, mark in marks.items() if mark.leader_epoch >= 0}
+        )
         for partition, (start, end) in bounds.items():
-            offset, metadata = marks[partition]
+            offset, metadata, _ = marks[partition]
             _, finished = decode(offset, metadata)
             position = _read_to(offset, finished)
+            if start <= offset and ends_of_epochs.get(partition, end) < position <= end:
+                raise CheckpointLost(
+                    f"{self.name} has worked on {partition.topic} {partition.partition} up to offset {position}, and "
+                    f"the broker lost what was there from offset {ends_of_epochs[partition]} on; since then other "
+                    "events have taken these offsets.",
+                    remedy=self.remedy,
+                )
             if start <= offset and position <= end:
                 continue
             why = (

@@ -147,6 +147,9 @@ class KafkaBroker:
         starts = await self._offsets.at(wanted, EARLIEST, isolation)
         return {partition: (min(starts[partition], ends[partition]), ends[partition]) for partition in wanted}
 
+    async def ends_of_epochs(self, leader_epochs: Mapping[Partition, int]) -> dict[Partition, int]:
+        return await self._offsets.ends_of_epochs(leader_epochs)
+
     async def offsets_at(self, partitions: Iterable[Partition], timestamp_ms: int) -> dict[Partition, int]:
         wanted = list(partitions)
         ends = await self._offsets.at(wanted, LATEST, READ_UNCOMMITTED)

@@ -226,7 +226,7 @@ class TxnOffsetCommitRequest_v5(RequestStruct):
 class TxnOffsetCommitRequest(Request[TxnOffsetCommitRequest_v5]):
     """Set a group's offsets in a transaction, if `member_id` is a member in `generation`.
 
-    `topics` is [(name, [(partition, offset, metadata)])].
+    `topics` is [(name, [(partition, offset, metadata, leader epoch)])].
     """
 
     API_KEY = 28
@@ -238,10 +238,10 @@ class TxnOffsetCommitRequest(Request[TxnOffsetCommitRequest_v5]):
         producer: tuple[int, int],
         generation: int,
         member_id: str,
-        topics: Sequence[tuple[str, Sequence[tuple[int, int, str]]]],
+        topics: Sequence[tuple[str, Sequence[tuple[int, int, str, int]]]],
     ) -> None:
         marks: Any = [
-            (name, [(p, offset, -1, text, {}) for p, offset, text in entries], {}) for name, entries in topics
+            (name, [(p, offset, epoch, text, {}) for p, offset, text, epoch in entries], {}) for name, entries in topics
         ]
         self._fields: Any = (transactional_id, group, *producer, generation, member_id, None, marks, {})
 

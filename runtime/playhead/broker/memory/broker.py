@@ -109,6 +109,12 @@ class MemoryBroker(Cluster):
         logs = {partition: self.log(partition) for partition in partitions}
         return {p: (log.start, log.last_stable_offset if committed else log.end) for p, log in logs.items()}
 
+    async def ends_of_epochs(self, leader_epochs: Mapping[Partition, int]) -> dict[Partition, int]:
+        """See `Broker.ends_of_epochs`."""
+        self.faults.check()
+        await asyncio.sleep(0)
+        return {partition: self.log(partition).end_of_epoch(epoch) for partition, epoch in leader_epochs.items()}
+
     async def offsets_at(self, partitions: Iterable[Partition], timestamp_ms: int) -> dict[Partition, int]:
         """See `Broker.offsets_at`."""
         self.faults.check()
