@@ -35,6 +35,7 @@ from playhead.serde import (
     PARTITION_KEY,
     SCHEDULE,
     SPEC_VERSION_HEADER,
+    NotJson,
     from_json,
     rfc3339,
     to_json,
@@ -97,6 +98,13 @@ class Timer(NamedTuple):
     def schedule(self) -> str:
         """The job whose schedule this is an occurrence of, or empty."""
         return (self.header(SCHEDULE) or b"").decode(errors="replace")
+
+    def payload(self) -> Any:
+        """Of the event, for people: what is no JSON, as text."""
+        try:
+            return from_json(self.value or b"null")
+        except NotJson:
+            return (self.value or b"").decode(errors="replace")
 
     def event(self, topic: str, partitions: int, now_ms: int) -> Record:
         """The event, as it is sent now."""
