@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from playhead.errors import InvalidInput
 from playhead.events import outgoing
@@ -14,6 +15,7 @@ from playhead.records import Partition
 from playhead.timers.listing import START, PendingTimers, Position, read_cursor
 from playhead.topics import DELAY
 from tests.scheduler.place import Place
+from tests.scheduler.test_store import BROKEN, overwrite, spoil
 
 
 async def numbers(pending: PendingTimers) -> list[int]:
@@ -115,9 +117,10 @@ class TestFollowing:
         await set_many(place, 2_000)
         pending = place.pending_timers(tmp_path)
         await pending.page()
-        for path in place.stores(tmp_path):
-            path.write_bytes(b"\xff" * path.stat().st_size)
-        assert len((await pending.page(limit=1_000)).timers) == 1_000
+        with structlog.testing.capture_logs() as lines:
+            spoil(tmp_path, pending._stores.values(), overwrite)
+            assert len((await pending.page(limit=1_000)).timers) == 1_000
+        assert [line["event"] for line in lines] == [BROKEN]
         assert await numbers(pending) == list(range(2_000))
 
 

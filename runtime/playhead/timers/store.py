@@ -41,7 +41,7 @@ CACHE_KIB = 256 * 1024
 """Of memory, for all partitions of a topic together."""
 MIN_CACHE_KIB = 2 * 1024
 DEFAULT_DELETE_RETENTION_MS = 86_400_000
-_UNUSABLE = ("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
+_UNUSABLE = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 """Beginnings of SQLite's names for what a new file would not mend."""
 _BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR", "SQLITE_ERROR", "SQLITE_CONSTRAINT")
 """And for what it does: a file that is damaged, or is not what it was. It is only a cache."""
@@ -127,8 +127,9 @@ class TimerStore:
         except sqlite3.DatabaseError as error:
             raise _unusable(self._path, error) from error
         self._db = db
+        # EXCLUSIVE: the index of the log is then in memory, and not in a file whose loss would end the process (SIGBUS).
         # NORMAL: a power cut may lose the last transactions, position included, and never leaves it torn.
-        db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+        db.executescript("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
         db.executescript(f"PRAGMA cache_size=-{self._cache_kib}; {_SCHEMA}")
         return db, dict(db.execute("SELECT name, value FROM meta"))
 
