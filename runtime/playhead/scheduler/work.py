@@ -27,8 +27,8 @@ from playhead.run import DeadLetter
 from playhead.scheduler.arming import fire_schedule, rearm
 from playhead.scheduler.lateness import Lateness
 from playhead.scheduler.task import TimerTask, Told
-from playhead.serde import CE_ID, CE_SOURCE, CE_TIME, CE_TYPE, JSON_HEADER, MINTED_HEADER, SPEC_VERSION_HEADER, rfc3339
-from playhead.timer import CANCELED, RESCHEDULED, TOO_LATE, Request, Timer, tombstone
+from playhead.serde import MINTED_HEADER, own_headers
+from playhead.timer import CANCELED, RESCHEDULED, SCHEDULER_SOURCE, TOO_LATE, Request, Timer, tombstone
 from playhead.timers.store import Place, StoreBroken, TimerStore, Unwanted
 from playhead.topics import DEAD_LETTER, DELAY
 
@@ -295,15 +295,8 @@ class TimerWork:
             value=None if timer.value is None else b64encode(timer.value).decode(),
             headers=[(name, b64encode(text or b"").decode()) for name, text in timer.headers],
         )
-        headers = [
-            (CE_TYPE, b"dead-letter.created"),
-            (CE_ID, new_event_id().encode()),
-            SPEC_VERSION_HEADER,
-            (CE_SOURCE, b"/playhead/scheduler"),
-            (CE_TIME, rfc3339(now_ms).encode()),
-            JSON_HEADER,
-            MINTED_HEADER,
-        ]
+        id_ = new_event_id().encode()
+        headers = own_headers(b"dead-letter.created", id_, SCHEDULER_SOURCE, now_ms, MINTED_HEADER)
         topic, partition = self._dead_letters, task.number % self._dead_letters.partitions
         value = letter.model_dump_json(by_alias=True).encode()
         return Record(topic.name, partition, timer.id.encode(), value, headers, now_ms)

@@ -127,7 +127,7 @@ class TimerStore:
         except sqlite3.DatabaseError as error:
             raise _unusable(self._path, error) from error
         self._db = db
-        # EXCLUSIVE: the index of the log is then in memory, and not in a file whose loss would end the process (SIGBUS).
+        # EXCLUSIVE: the index of the log is then in memory, no mapped file whose loss would end the process (SIGBUS).
         # NORMAL: a power cut may lose the last transactions, position included, and never leaves it torn.
         db.executescript("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
         db.executescript(f"PRAGMA cache_size=-{self._cache_kib}; {_SCHEMA}")
