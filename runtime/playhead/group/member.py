@@ -231,6 +231,10 @@ class Member:
     def unknown(self, reason: str) -> None:
         """Whether the commit is in the log only the log can tell: take the tasks over again."""
         self._logger.warning("the outcome of a commit is unknown; restoring", reason=reason)
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Forget what is in memory, and take the tasks over again."""
         if self.phase is not Phase.ISOLATED:  # then nothing is left to lose, and the tasks are restored later
             self._restore()
 

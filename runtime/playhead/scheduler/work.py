@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from playhead.broker.contract import Broker, TopicInfo
 from playhead.clock import Clock, within
-from playhead.errors import BrokerUnavailable, Fatal, InvalidInput
+from playhead.errors import BrokerUnavailable, Fatal, InvalidInput, StoreUnusable
 from playhead.events import entity_of
 from playhead.group.member import Group, Member, Phase
 from playhead.group.work import Ending, OwnedTask, Taken
@@ -28,9 +28,9 @@ from playhead.run import DeadLetter
 from playhead.scheduler.arming import fire_schedule, rearm
 from playhead.scheduler.lateness import Lateness
 from playhead.scheduler.task import TimerTask, Told
-from playhead.serde import CE_ID, CE_SOURCE, CE_TIME, CE_TYPE, JSON_HEADER, MINTED_HEADER, SPEC_VERSION_HEADER, rfc3339
-from playhead.timer import CANCELED, RESCHEDULED, TOO_LATE, Request, Timer, tombstone
-from playhead.timers.store import Place, TimerStore, Unwanted
+from playhead.serde import MINTED_HEADER, own_headers
+from playhead.timer import CANCELED, RESCHEDULED, SCHEDULER_SOURCE, TOO_LATE, Request, Timer, tombstone
+from playhead.timers.store import Place, StoreBroken, TimerStore, Unwanted
 from playhead.topics import DEAD_LETTER, DELAY
 
 GROUP = "playhead.scheduler"
@@ -46,6 +46,7 @@ MIN_NAP_SECONDS = 0.0001
 """Below what a float of the time of day can tell apart, a nap would never end."""
 _PROGRESS_RECORDS = 500_000
 _LOOK_UP_AGAIN_SECONDS = 0.5
+_REBUILT = "a store of timers is broken; it is thrown away and rebuilt from the log"
 
 
 class TimerWork:
@@ -102,20 +103,31 @@ class TimerWork:
         """Bring the store up to the end that the partition has now, uncommitted: nothing that was open is missed."""
         topic = await self._broker.topic(self._delay.name)
         partition = Partition(topic.name, taken.number)
-        store = self._open_store(topic, taken.number, False)
+        try:
+            store = await self._restored(topic, partition, anew=False)
+        except StoreBroken as error:
+            self._logger.warning(_REBUILT, error=str(error))
+            try:
+                store = await self._restored(topic, partition, anew=True)
+            except StoreBroken as again:
+                raise StoreUnusable(f"the store of timers breaks even when it is new: {again}.") from again
+        return TimerTask(taken.number, taken.owner, partition, store, self._now_ms)
+
+    async def _restored(self, topic: TopicInfo, partition: Partition, *, anew: bool) -> TimerStore:
+        store = self._open_store(topic, partition.partition, anew)
         try:
             start, end = (await self._broker.bounds([partition], committed=False))[partition]
             if store.position > end:  # the log lost its tail: what the store knows beyond it never was
                 store.close()
-                store = self._open_store(topic, taken.number, True)
+                store = self._open_store(topic, partition.partition, True)
             first = max(store.position, start)
             if end - first > _PROGRESS_RECORDS:
-                self._logger.info("rebuilding timers", partition=taken.number, offsets=end - first)
+                self._logger.info("rebuilding timers", partition=partition.partition, offsets=end - first)
             await self._read_into(store, partition, first, end)
         except BaseException:
             store.close()
             raise
-        return TimerTask(taken.number, taken.owner, partition, store, self._now_ms)
+        return store
 
     async def _read_into(self, store: TimerStore, partition: Partition, first: int, end: int) -> None:
         told = first
@@ -134,9 +146,17 @@ class TimerWork:
 
     def pump(self) -> None:
         """Something was read, or may go on."""
+        if broken := next((task.broken for task in self.tasks.values() if task.broken is not None), None):
+            self._rebuild(broken)
+            return
         if any(task.moved for task in self.tasks.values()):
             self.member.committer.skipped()
         self._stir.set()
+
+    def _rebuild(self, broken: StoreBroken) -> None:
+        """A store is only a cache: what is in memory goes by the log again."""
+        self._logger.warning(_REBUILT, error=str(broken))
+        self.member.begin_again()
 
     async def _keep_time(self) -> None:
         """Do what is to be done, then wait for the next timer, or until something changes."""
@@ -147,6 +167,9 @@ class TimerWork:
             except BrokerUnavailable as error:
                 self._logger.warning("the broker is away; timers wait", error=str(error))
                 seconds = _LOOK_UP_AGAIN_SECONDS
+            except StoreBroken as error:
+                self._rebuild(error)
+                seconds = MAX_NAP_SECONDS
             except Exception as error:  # noqa: BLE001 -- nobody awaits this task: the error is the member's
                 self.member.give_up(error)
                 return
@@ -277,15 +300,8 @@ class TimerWork:
             value=None if timer.value is None else b64encode(timer.value).decode(),
             headers=[(name, b64encode(text or b"").decode()) for name, text in timer.headers],
         )
-        headers = [
-            (CE_TYPE, b"dead-letter.created"),
-            (CE_ID, new_event_id().encode()),
-            SPEC_VERSION_HEADER,
-            (CE_SOURCE, b"/playhead/scheduler"),
-            (CE_TIME, rfc3339(now_ms).encode()),
-            JSON_HEADER,
-            MINTED_HEADER,
-        ]
+        id_ = new_event_id().encode()
+        headers = own_headers(b"dead-letter.created", id_, SCHEDULER_SOURCE, now_ms, MINTED_HEADER)
         topic, partition = self._dead_letters, task.number % self._dead_letters.partitions
         value = letter.model_dump_json(by_alias=True).encode()
         return Record(topic.name, partition, timer.id.encode(), value, headers, now_ms)
