@@ -230,6 +230,20 @@ class TestClock:
         await place.clock.advance(3600)
         assert place.fired() == [1]
 
+    async def test_set_back_while_a_timer_is_taken_up_holds_no_transaction_open(self, place: Place) -> None:
+        await place.start()
+        await place.send(1, delay={"seconds": 60})
+        known, asked = place.broker.known_topic, place.broker.topic
+
+        async def slow(name: str) -> TopicInfo:
+            place.clock.jump(-3600)
+            return await asked(name)
+
+        place.broker.known_topic = lambda name: None if name == "thing" else known(name)  # type: ignore[method-assign]
+        place.broker.topic = slow  # type: ignore[method-assign]
+        await place.clock.advance(61)
+        assert place.fired() == [1]
+
     async def test_delay_of_years_is_kept(self, place: Place) -> None:
         await place.start()
         sent = await place.client.send_event("thing.made", {"n": 1}, delay={"days": 3653})

@@ -280,7 +280,11 @@ class TimerWork:
         ends = [tombstone(timer.key, self._delay.name, task.number, now_ms) for timer in timers]
         task.gone.update(timer.key for timer in timers)
         task.gathered += 1
-        not_before = 0.0 if due_ms is None else self._clock.monotonic() + due_ms / 1000 - self._clock.time()
+        not_before = 0.0
+        if due_ms is not None:
+            # A clock that was set back since the timer was taken up must not hold the transaction open.
+            ahead_seconds = min(due_ms / 1000 - self._clock.time(), LEAD_MS / 1000)
+            not_before = self._clock.monotonic() + ahead_seconds
         self.member.committer.add(Ending(Told(task, timers, due_ms), [*records, *ends], False, not_before))
 
     def _bury(self, task: TimerTask, timer: Timer, reason: str) -> None:
