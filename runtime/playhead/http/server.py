@@ -73,7 +73,8 @@ def listen(host: str = HOST, port: int = PORT) -> list[socket.socket]:
 def url_of(sockets: Sequence[socket.socket]) -> str:
     """Where clients find the server."""
     host, port = sockets[0].getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
