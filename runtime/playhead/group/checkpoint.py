@@ -111,10 +111,10 @@ def _parsed(metadata: str) -> tuple[Owner, list[int]]:
     if version != _FORMAT:
         raise ValueError(version)
     crashes, _, alone = crashes.partition("@")
-    suspect = Alone(*(int(number) for number in alone.split("x"))) if alone else None
+    started_alone = Alone(*(int(number) for number in alone.split("x"))) if alone else None
     (runs,) = rest or [""]
     lengths = _varints(urlsafe_b64decode(runs + "=" * (-len(runs) % 4)))
-    return Owner(int(lease), "" if writer == "-" else writer, int(crashes), suspect), lengths
+    return Owner(int(lease), "" if writer == "-" else writer, int(crashes), started_alone), lengths
 
 
 def _varint(into: bytearray, value: int) -> None:

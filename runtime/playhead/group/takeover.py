@@ -273,15 +273,15 @@ class Takeover:
             before = {partition: decode(mark.offset, mark.metadata) for partition, mark in own.items()}
             owners = [owner for owner, _ in before.values()]
             # What an owner before may have had going: none of it may be trusted again before all of it has ended.
-            suspects = {p: min(ends[p], mark.offset + WINDOW_OFFSETS) for p, mark in own.items()}
-            idle = all(mark.offset >= suspects[p] for p, mark in own.items())
+            unproven_ends = {p: min(ends[p], mark.offset + WINDOW_OFFSETS) for p, mark in own.items()}
+            idle = all(mark.offset >= unproven_ends[p] for p, mark in own.items())
             crashes = max(owner.crashes + (owner.writer in gone) for owner in owners)
             latest = max(owners, key=lambda owner: owner.lease)
             taken[number] = Taken(
                 number,
                 replace(latest, lease=latest.lease + 1, writer=self.membership.writer, crashes=0 if idle else crashes),
                 {partition: (mark.offset, before[partition][1]) for partition, mark in own.items()},
-                suspects,
+                unproven_ends,
             )
         return list(taken.values())
 
