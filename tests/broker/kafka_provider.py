@@ -160,6 +160,10 @@ class KafkaProvider:
         async with self._admin() as admin:
             await admin.delete_records({TopicPartition(*partition): RecordsToDelete(before_offset=new_start)})
 
+    async def delete_topic(self, topic: str) -> None:
+        async with self._admin() as admin:
+            await admin.delete_topics([topic])
+
     async def add_partitions(self, topic: str, partitions: int) -> None:
         async with self._admin() as admin:
             await admin.create_partitions({topic: NewPartitions(total_count=partitions)})

@@ -10,9 +10,9 @@ import pytest
 
 from playhead import IO
 from playhead.broker.contract import Mark, Partition
-from playhead.errors import CheckpointLost, Fatal
+from playhead.errors import CheckpointLost, Fatal, TopicGone
 from playhead.group.checkpoint import _varint
-from playhead.topics import JOBS
+from playhead.topics import JOBS, entity_topic
 from tests.engine.scene import Scene
 
 MADE = [("ce_type", b"thing.made"), ("ce_id", b"a")]
@@ -110,6 +110,52 @@ class TestRefused:
         worker = await scene.work(nothing)
         with pytest.raises(Fatal, match="refuses"):
             worker.check()
+
+
+class TestDeletedTopic:
+    """Deleted under a worker, and perhaps made again."""
+
+    async def test_worker_ends_and_says_that_the_topic_is_gone(self, scene: Scene) -> None:
+        await scene.open()
+        worker = await scene.work(nothing)
+        assert worker.worker.ready
+        scene.broker.delete_topic("thing")
+        await scene.clock.advance(1)
+        assert not worker.worker.ready
+        assert not worker.ended  # a broker that has just started may not know of it yet
+        await scene.clock.advance(10)
+        with pytest.raises(TopicGone, match=r"'thing', which job 'j' reads, was deleted") as caught:
+            worker.check()
+        assert "playhead topics create thing" in caught.value.remedy
+        assert "playhead jobs reset j" in caught.value.remedy
+
+    async def test_member_without_a_task_beside_others_is_ready(self, scene: Scene) -> None:
+        await scene.open()
+        workers = [await scene.work(nothing) for _ in range(2)]
+        await scene.clock.advance(20)
+        assert all(worker.worker.ready for worker in workers)
+
+    async def test_worker_ends_where_it_was_made_again_at_once(self, scene: Scene) -> None:
+        await scene.open()
+        worker = await scene.work(nothing)
+        await self._delete_and_make_again(scene)
+        await scene.clock.advance(1)
+        with pytest.raises(TopicGone, match="deleted and made again while it ran"):
+            worker.check()
+
+    @staticmethod
+    async def _delete_and_make_again(scene: Scene) -> None:
+        scene.broker.delete_topic("thing")
+        await scene.broker.create_topics([entity_topic("thing", partitions=1)])
+
+    async def test_topic_made_again_is_told_from_an_expired_checkpoint(self, scene: Scene) -> None:
+        await scene.open()
+        await scene.stop(await scene.work(nothing))
+        await self._delete_and_make_again(scene)
+        worker = await scene.work(nothing)
+        with pytest.raises(CheckpointLost, match="the topic was deleted and made again") as caught:
+            worker.check()
+        assert "playhead jobs reset j" in caught.value.remedy
 
 
 class TestLostTail:

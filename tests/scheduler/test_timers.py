@@ -155,10 +155,10 @@ class TestTroubles:
         known, asked = place.broker.known_topic, place.broker.topic
         away = True
 
-        async def topic(name: str) -> TopicInfo:
+        async def topic(name: str, *, fresh: bool = False) -> TopicInfo:
             if away and name == "thing":
                 raise BrokerUnavailable("not now")
-            return await asked(name)
+            return await asked(name, fresh=fresh)
 
         place.broker.known_topic = lambda name: None if name == "thing" else known(name)  # type: ignore[method-assign]
         place.broker.topic = topic  # type: ignore[method-assign]
@@ -175,9 +175,9 @@ class TestTroubles:
         far = [await place.send(n, delay={"hours": 9}) for n in range(8)]
         known, asked = place.broker.known_topic, place.broker.topic
 
-        async def slow(name: str) -> TopicInfo:
+        async def slow(name: str, *, fresh: bool = False) -> TopicInfo:
             await place.clock.sleep(1)
-            return await asked(name)
+            return await asked(name, fresh=fresh)
 
         place.broker.known_topic = lambda name: None if name == "thing" else known(name)  # type: ignore[method-assign]
         place.broker.topic = slow  # type: ignore[method-assign]

@@ -355,8 +355,8 @@ class Broker(Protocol):
         """The first offset whose record is not older than `timestamp_ms`, or the end."""
         ...
 
-    async def topic(self, name: str) -> TopicInfo:
-        """One topic, from a cache that lives as long as metadata does.
+    async def topic(self, name: str, *, fresh: bool = False) -> TopicInfo:
+        """One topic, from a cache that lives as long as metadata does, or (`fresh`) as it is now.
 
         Raises:
             UnknownTopic, NotAuthorized, BrokerUnavailable.

@@ -156,8 +156,8 @@ class KafkaBroker:
         found = await self._offsets.at(wanted, timestamp_ms, READ_UNCOMMITTED)
         return {p: found[p] if found[p] >= 0 else ends[p] for p in wanted}
 
-    async def topic(self, name: str) -> TopicInfo:
-        return await self._topics.topic(name)
+    async def topic(self, name: str, *, fresh: bool = False) -> TopicInfo:
+        return await self._topics.topic(name, fresh=fresh)
 
     def known_topic(self, name: str) -> TopicInfo | None:
         return self._topics.known(name)

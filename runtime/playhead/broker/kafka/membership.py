@@ -12,6 +12,9 @@ aiokafka resets a thrown-out member's generation and id to (-1, ""), which the b
 read once, inside `on_assignment`, and compared before anything is sent.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
+# aiokafka's listener is not annotated as the coroutine that it may be.
+
 from __future__ import annotations
 
 import asyncio

@@ -15,6 +15,8 @@ The field lists follow Kafka's message definitions (`clients/src/main/resources/
 | DescribeProducers | 0 | tells what a producer has open in a partition (KIP-664) |
 """
 # mypy: disallow-subclassing-any=False
+# pyright: reportIncompatibleMethodOverride=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# aiokafka declares API_KEY and API_VERSION as properties, and fields by its schemas alone; its own classes do as these.
 
 from __future__ import annotations
 

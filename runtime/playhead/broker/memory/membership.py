@@ -104,7 +104,7 @@ class MemoryMembership:
     def _assigned(self, epoch: Epoch) -> None:
         self._epoch = epoch
         for topic in self._topics:
-            for log in self._cluster.logs_of(topic):
+            for log in self._cluster.logs_of(topic) if topic in self._cluster.all_topics else ():
                 if log.partition in epoch.tasks:
                     partition = Partition(topic, log.partition)
                     self._logs[partition] = log
