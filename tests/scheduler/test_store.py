@@ -133,15 +133,15 @@ class TestBroken:
         self, place: Place, tmp_path: Path, damage: Callable[[Path], None]
     ) -> None:
         running = await place.start(tmp_path)
-        await fill(place, 20_000)
+        await fill(place, 4_000)
         stores = [task.store for task in running.scheduler._work.tasks.values()]
         with structlog.testing.capture_logs() as lines:
             spoil(tmp_path, stores, damage)
-            await fill(place, 2_000, since=20_000)
+            await fill(place, 2_000, since=4_000)
             await place.clock.advance(70)
         assert not running.task.done()
         assert BROKEN in [line["event"] for line in lines]
-        assert sorted(place.fired()) == list(range(22_000))
+        assert sorted(place.fired()) == list(range(6_000))
         assert running.scheduler.pending() == 0
 
     @pytest.mark.parametrize("damage", DAMAGES)

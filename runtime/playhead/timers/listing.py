@@ -272,7 +272,7 @@ class PendingTimers:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Whoever serves others on this event loop goes on meanwhile. What has begun is waited for, also when cancelled."""
+    """Whoever else is on this event loop goes on meanwhile. What has begun is waited for, also when cancelled."""
     going = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(going)
