@@ -113,6 +113,27 @@ class TestFollowing:
         assert {len(page.timers) for page in answers} == {50}
         assert reads.offsets == 50
 
+    async def test_question_sees_what_was_written_before_it_whatever_is_being_read_already(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await set_many(place, 10)
+        pending = place.pending_timers()
+        read, may_read = place.broker.read, asyncio.Event()
+
+        async def held(*args: Any, **options: Any) -> None:
+            await may_read.wait()
+            await read(*args, **options)
+
+        monkeypatch.setattr(place.broker, "read", held)
+        first = asyncio.create_task(pending.page())
+        await place.clock.advance(0)
+        await set_many(place, 1, since=10)
+        second = asyncio.create_task(pending.page())
+        await place.clock.advance(0)
+        may_read.set()
+        assert len((await first).timers) >= 10
+        assert len((await second).timers) == 11
+
     async def test_broken_store_is_read_again(self, place: Place, tmp_path: Path) -> None:
         await set_many(place, 2_000)
         pending = place.pending_timers(tmp_path)

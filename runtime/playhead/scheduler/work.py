@@ -29,7 +29,7 @@ from playhead.scheduler.lateness import Lateness
 from playhead.scheduler.task import TimerTask, Told
 from playhead.serde import MINTED_HEADER, own_headers
 from playhead.timer import CANCELED, RESCHEDULED, SCHEDULER_SOURCE, TOO_LATE, Request, Timer, tombstone
-from playhead.timers.store import Place, StoreBroken, TimerStore, Unwanted
+from playhead.timers.store import COMMIT_RECORDS, Place, StoreBroken, TimerStore, Unwanted
 from playhead.topics import DEAD_LETTER, DELAY
 
 GROUP = "playhead.scheduler"
@@ -129,13 +129,16 @@ class TimerWork:
         return store
 
     async def _read_into(self, store: TimerStore, partition: Partition, first: int, end: int) -> None:
-        told = first
+        told = written = first
 
         async def fold(records: Sequence[StoredRecord]) -> None:
-            nonlocal told
+            nonlocal told, written
             for first in range(0, len(records), _APPLIED_AT_ONCE):
                 portion = records[first : first + _APPLIED_AT_ONCE]
-                store.apply(portion, portion[-1].offset + 1, self._now_ms())
+                position = portion[-1].offset + 1
+                commit = position - written >= COMMIT_RECORDS
+                store.apply(portion, position, self._now_ms(), commit=commit)
+                written = position if commit else written
                 await asyncio.sleep(0)  # heartbeats, and the other partitions' timers
             if store.position - told > _PROGRESS_RECORDS:
                 told = store.position
