@@ -22,7 +22,7 @@ async def numbers(pending: PendingTimers) -> list[int]:
     """The numbers of all that is pending, by due time."""
     found: list[int] = []
     after: Position | None = START
-    while after is not None:
+    while after is not None and len(found) < 5_000:
         page = await pending.page(after, 7)
         found += [timer.payload()["n"] for timer in page.timers]
         after = page.after
