@@ -50,6 +50,23 @@ class TestJobs:
             assert seen[0].job_id == "tick"
             assert [run.state for run in await jobs.runs("tick")] == ["succeeded", "succeeded"]
 
+    async def test_year_of_a_daily_cron_runs_in_seconds(self) -> None:
+        """The real engine and scheduler, arming, firing, running and committing: nobody looks while nothing happens."""
+        client, seen = Client("t"), list[datetime]()
+        zone = ZoneInfo("Europe/Berlin")
+
+        @client.job(id="tick", name="Tick", version="1", trigger=cron_trigger("0 9 * * *", timezone="Europe/Berlin"))
+        async def tick(payload: Occurrence, io: IO) -> None:
+            seen.append(payload.due_at.astimezone(zone))
+
+        started = time.process_time()
+        async with JobHarness(client) as jobs:
+            await jobs.advance(365 * 86_400)
+            assert [run.state for run in await jobs.runs("tick")] == ["succeeded"] * 365
+        assert time.process_time() - started < 5
+        assert {(due.hour, due.minute) for due in seen} == {(9, 0)}
+        assert len({due.date() for due in seen}) == 365
+
     def test_trigger_that_can_never_be_due_is_refused_where_it_is_written(self) -> None:
         with pytest.raises(InvalidSchedule):
             cron_trigger("0 0 31 2 *")

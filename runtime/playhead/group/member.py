@@ -351,11 +351,11 @@ class Member:
         """Without a heartbeat for two thirds of the session another may own the tasks soon: stop, and start nothing."""
         limit_seconds = self.membership.session_seconds * 2 / 3
         while True:
-            await self._clock.sleep(_HEARTBEAT_CHECK_SECONDS)
-            silent_seconds = self._clock.monotonic() - self.membership.last_heartbeat
-            if silent_seconds > limit_seconds:
+            await self.membership.silent(limit_seconds)
+            while (silent_seconds := self._clock.monotonic() - self.membership.last_heartbeat) >= limit_seconds:
                 self._isolate(silent_seconds)
-            elif self.phase is Phase.ISOLATED:
+                await self._clock.sleep(_HEARTBEAT_CHECK_SECONDS)
+            if self.phase is Phase.ISOLATED:
                 self._restore()
 
     def _isolate(self, silent_seconds: float) -> None:

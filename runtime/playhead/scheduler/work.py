@@ -30,7 +30,7 @@ from playhead.scheduler.lateness import Lateness
 from playhead.scheduler.task import TimerTask, Told
 from playhead.serde import MINTED_HEADER, own_headers
 from playhead.timer import CANCELED, RESCHEDULED, SCHEDULER_SOURCE, TOO_LATE, Request, Timer, tombstone
-from playhead.timers.store import Place, StoreBroken, TimerStore, Unwanted
+from playhead.timers.store import COMMIT_RECORDS, Place, StoreBroken, TimerStore, Unwanted
 from playhead.topics import DEAD_LETTER, DELAY
 
 GROUP = "playhead.scheduler"
@@ -40,11 +40,11 @@ MAX_ENDINGS_PER_COMMIT = 4_000
 """Two records each, most often; twice as large a commit as a job's is half as much work for each of them."""
 LEAD_MS = 3
 """How much earlier than it is due a timer is taken up: about what a commit takes until its transaction can be ended."""
-MAX_NAP_SECONDS = 0.25
-"""How soon a clock that was set forward is noticed."""
 MIN_NAP_SECONDS = 0.0001
 """Below what a float of the time of day can tell apart, a nap would never end."""
 _PROGRESS_RECORDS = 500_000
+_APPLIED_AT_ONCE = 500
+"""Records of a restore; some milliseconds' worth."""
 _LOOK_UP_AGAIN_SECONDS = 0.5
 _REBUILT = "a store of timers is broken; it is thrown away and rebuilt from the log"
 
@@ -81,6 +81,8 @@ class TimerWork:
         self._logger = logger
         self._open_store = open_store
         self._stir = asyncio.Event()
+        self._nap_seconds = clock.announce(self._stir.set)
+        """How soon a clock that was set forward is noticed."""
         self._stopping = False
         self._keeping: asyncio.Task[None] | None = None
         self._delay: TopicInfo
@@ -130,11 +132,17 @@ class TimerWork:
         return store
 
     async def _read_into(self, store: TimerStore, partition: Partition, first: int, end: int) -> None:
-        told = first
+        told = written = first
 
         async def fold(records: Sequence[StoredRecord]) -> None:
-            nonlocal told
-            store.apply(records, records[-1].offset + 1, self._now_ms())
+            nonlocal told, written
+            for first in range(0, len(records), _APPLIED_AT_ONCE):
+                portion = records[first : first + _APPLIED_AT_ONCE]
+                position = portion[-1].offset + 1
+                commit = position - written >= COMMIT_RECORDS
+                store.apply(portion, position, self._now_ms(), commit=commit)
+                written = position if commit else written
+                await asyncio.sleep(0)  # heartbeats, and the other partitions' timers
             if store.position - told > _PROGRESS_RECORDS:
                 told = store.position
                 self._logger.info("rebuilding timers", partition=partition.partition, offset=told, end=end)
@@ -169,7 +177,7 @@ class TimerWork:
                 seconds = _LOOK_UP_AGAIN_SECONDS
             except StoreBroken as error:
                 self._rebuild(error)
-                seconds = MAX_NAP_SECONDS
+                seconds = self._nap_seconds
             except Exception as error:  # noqa: BLE001 -- nobody awaits this task: the error is the member's
                 self.member.give_up(error)
                 return
@@ -184,7 +192,7 @@ class TimerWork:
         3. fire what is due, as much as may gather.
         """
         if self._stopping or self.member.phase is not Phase.RUNNING:
-            return MAX_NAP_SECONDS
+            return self._nap_seconds
         for task in list(self.tasks.values()):
             if not task.alive:
                 continue  # it was taken away while another one's timers were looked at
@@ -197,15 +205,15 @@ class TimerWork:
                     break
                 await self._fire(task, timers)
         if all(task.gathered >= MAX_GATHERED for task in self.tasks.values()):
-            return MAX_NAP_SECONDS  # the next commit stirs
+            return self._nap_seconds  # the next commit stirs
         waiting = [task.next_due_ms() for task in self.tasks.values() if task.gathered < MAX_GATHERED]
         dues = [due for due in waiting if due is not None]
         if not dues:
-            return MAX_NAP_SECONDS
+            return self._nap_seconds
         look_ms = min(dues) - LEAD_MS
         if look_ms <= self._now_ms():
             return 0.0
-        return min(max(MIN_NAP_SECONDS, look_ms / 1000 - self._clock.time()), MAX_NAP_SECONDS)
+        return min(max(MIN_NAP_SECONDS, look_ms / 1000 - self._clock.time()), self._nap_seconds)
 
     async def _fire(self, task: TimerTask, timers: Sequence[tuple[Place, Timer]]) -> None:
         try:
