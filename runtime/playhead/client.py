@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, Unpack, overload
 from weakref import WeakKeyDictionary
 
 from playhead.broker.contract import Appended, Broker
@@ -28,14 +28,35 @@ from playhead.delay import Delay, when
 from playhead.errors import BrokerUnavailable, InvalidDelay, InvalidInput, InvalidJob, PlayheadError, TooLate
 from playhead.events import OutgoingEvent, TypedEvent, outgoing
 from playhead.ids import new_event_id
-from playhead.job import EventTrigger, Job, Occurrence, ScheduleTrigger, Start, occurrence_event
+from playhead.io import IO, SyncIO
+from playhead.job import EventTrigger, Job, JobOptions, Occurrence, ScheduleTrigger, Start, Trigger, occurrence_event
 from playhead.retry import RetryPolicy
 from playhead.sending import SentEvent, current_run_sends, fitting_topic, record_of, sent
 from playhead.timer import CANCELED, RESCHEDULED, Request, new_request
 from playhead.timers.asking import ask
 from playhead.topics import DELAY
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = TypeVar("P")
+R = TypeVar("R")
+
+JobFunction: TypeAlias = (
+    Callable[[P, IO], Coroutine[Any, Any, Any]] | Callable[[P, SyncIO], Any] | Callable[[P, None], Any]
+)
+"""An async function, a plain one, which runs in a thread, or one that runs in a process and gets no `io`."""
+
+
+class Declare(Protocol[P]):
+    """Takes the function of a job whose payload is a P, and gives it back."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[P, IO], Coroutine[Any, Any, R]]
+    ) -> Callable[[P, IO], Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[[P, SyncIO], R]) -> Callable[[P, SyncIO], R]: ...
+    @overload
+    def __call__(self, function: Callable[[P, None], R]) -> Callable[[P, None], R]: ...
+
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -270,11 +291,13 @@ class Client:
 
     # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def job(self, **definition: Any) -> Callable[[F], F]:
+    def job(
+        self, *, id: str, name: str, version: str, trigger: Trigger[P], **options: Unpack[JobOptions]
+    ) -> Declare[P]:
         """Declare the decorated function as a job. The arguments are those of `define_job`, less `run`."""
 
-        def declare(function: F) -> F:
-            self.define_job(run=function, **definition)
+        def declare(function: Callable[[P, Any], R]) -> Callable[[P, Any], R]:
+            self.define_job(id=id, name=name, version=version, trigger=trigger, run=function, **options)
             return function
 
         return declare
@@ -285,15 +308,9 @@ class Client:
         id: str,
         name: str,
         version: str,
-        trigger: EventTrigger[Any] | ScheduleTrigger,
-        run: Callable[..., Any],
-        concurrency: int = 100,
-        order: Literal["key", "none"] = "key",
-        retry: RetryPolicy | None = None,
-        timeout: timedelta | float | None = None,
-        start: Start = "now",
-        executor: Literal["thread", "process"] = "thread",
-        dedupe_window: timedelta | float = 3600.0,
+        trigger: Trigger[P],
+        run: JobFunction[P],
+        **options: Unpack[JobOptions],
     ) -> Job:
         """Declare a job: one consumer group, one run for each event that its trigger names.
 
@@ -316,26 +333,46 @@ class Client:
         """
         if id in self.jobs:
             raise InvalidJob(f"job id {id!r} is defined twice; the id names the consumer group, so it must be unique.")
-        schedule = trigger if isinstance(trigger, ScheduleTrigger) else None
-        if isinstance(trigger, ScheduleTrigger):
-            trigger = EventTrigger(occurrence_event(id), Occurrence)
-        job = Job(
-            id=id,
-            name=name,
-            version=version,
-            trigger=trigger,
-            schedule=schedule,
-            function=run,
-            concurrency=concurrency,
-            order=order,
-            retry=retry if retry is not None else RetryPolicy(),
-            attempt_timeout_seconds=None if timeout is None else _seconds(timeout),
-            start=start,
-            executor=executor,
-            dedupe_window_seconds=_seconds(dedupe_window),
-        )
+        job = _job(id, name, version, trigger, run, **options)
         self.jobs[id] = job
         return job
+
+
+def _job(
+    id: str,
+    name: str,
+    version: str,
+    trigger: Trigger[Any],
+    run: Callable[..., Any],
+    *,
+    concurrency: int = 100,
+    order: Literal["key", "none"] = "key",
+    retry: RetryPolicy | None = None,
+    timeout: timedelta | float | None = None,
+    start: Start = "now",
+    executor: Literal["thread", "process"] = "thread",
+    dedupe_window: timedelta | float = 3600.0,
+) -> Job:
+    schedule = trigger if isinstance(trigger, ScheduleTrigger) else None
+    if schedule is not None:
+        trigger = EventTrigger(occurrence_event(id), Occurrence)
+    if not isinstance(trigger, EventTrigger):
+        raise InvalidJob(f"job {id!r}: trigger is event_trigger(...), cron_trigger(...) or interval_trigger(...).")
+    return Job(
+        id=id,
+        name=name,
+        version=version,
+        trigger=trigger,
+        schedule=schedule,
+        function=run,
+        concurrency=concurrency,
+        order=order,
+        retry=retry if retry is not None else RetryPolicy(),
+        attempt_timeout_seconds=None if timeout is None else _seconds(timeout),
+        start=start,
+        executor=executor,
+        dedupe_window_seconds=_seconds(dedupe_window),
+    )
 
 
 async def send_event(

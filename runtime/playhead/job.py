@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, overload
 
 from playhead.errors import InvalidJob, InvalidSchedule
 from playhead.events import Event, TypedEvent, check_name, entity_of
@@ -17,16 +17,23 @@ from playhead.schedule import CatchUp, CronSchedule, IntervalSchedule, Schedule,
 from playhead.topics import SCHEDULE
 
 P = TypeVar("P")
+E = TypeVar("E", bound=TypedEvent)
 
 _JOB_ID = re.compile(r"[a-z](?:-?[a-z0-9])*")
 MAX_JOB_ID_CHARS = 100
 MAX_DEDUPE_WINDOW_SECONDS = 30 * 86_400
 
-Filter = Callable[[P], bool] | Mapping[str, Any]
+Filter: TypeAlias = Callable[[P], bool] | Mapping[str, Any]
+
+
+class Trigger(Generic[P]):
+    """What starts a job's runs, whose function is then given a P."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class EventTrigger(Generic[P]):
+class EventTrigger(Trigger[P]):
     """Starts a run for each event of this name that passes the filter. Made by `event_trigger`."""
 
     name: str
@@ -60,7 +67,11 @@ def _matches(value: Any, wanted: Any) -> bool:
     return value in wanted if isinstance(wanted, list | tuple | set | frozenset) else bool(value == wanted)
 
 
-def event_trigger(event: str | type[TypedEvent], *, filter: Any = None) -> EventTrigger[Any]:
+@overload
+def event_trigger(event: type[E], *, filter: Filter[E] | None = None) -> EventTrigger[E]: ...
+@overload
+def event_trigger(event: str, *, filter: Filter[Any] | None = None) -> EventTrigger[Any]: ...
+def event_trigger(event: str | type[TypedEvent], *, filter: Filter[Any] | None = None) -> EventTrigger[Any]:
     """Start a run for each event of this name.
 
     Args:
@@ -99,7 +110,7 @@ def occurrence_event(job_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduleTrigger:
+class ScheduleTrigger(Trigger[Occurrence]):
     """Starts a run whenever the schedule is due. Made by `cron_trigger` and `interval_trigger`."""
 
     schedule: Schedule
@@ -161,6 +172,18 @@ def _scheduled(schedule: Schedule, catch_up: CatchUp, jitter: timedelta | float)
 
 
 Start = Literal["now", "earliest"] | datetime
+
+
+class JobOptions(TypedDict, total=False):
+    """What a job may be told beside its id, name, version and trigger; `Client.define_job` says what each means."""
+
+    concurrency: int
+    order: Literal["key", "none"]
+    retry: RetryPolicy | None
+    timeout: timedelta | float | None
+    start: Start
+    executor: Literal["thread", "process"]
+    dedupe_window: timedelta | float
 
 
 @dataclass(frozen=True, slots=True)

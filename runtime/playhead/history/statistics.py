@@ -165,7 +165,7 @@ def counts_as_of(now: Snapshot, at_ms: int) -> dict[str, dict[str, int]]:
     ended = ended.where(RUN.c.ended_ms >= minute * 1000, RUN.c.ended_ms <= at_ms).group_by(RUN.c.job_id, RUN.c.state)
     for job_id, state, count in now.db.execute(ended):
         counts[job_id][state] += count
-    for job_id, state, count in now.db.execute(_under_way(at_ms)):
+    for job_id, state, count in map(tuple, now.db.execute(_under_way(at_ms))):
         counts[job_id][state] += count
     return {job_id: dict(sorted(states.items())) for job_id, states in sorted(counts.items()) if states}
 

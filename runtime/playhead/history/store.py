@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 
 from playhead.history.projection import Rows
@@ -165,7 +165,7 @@ def _engine(url: str) -> Engine:
     engine = sa.create_engine(url)
     if engine.dialect.name == "sqlite":
 
-        @sa.event.listens_for(engine, "connect")
+        @event.listens_for(engine, "connect")
         def connected(connection: Any, record: object) -> None:
             connection.isolation_level = None  # sqlite3 begins no transaction by itself
             connection.executescript(
@@ -173,7 +173,7 @@ def _engine(url: str) -> Engine:
                 f"PRAGMA busy_timeout={int(SQLITE_BUSY_SECONDS * 1000)}; PRAGMA wal_autocheckpoint=10000"
             )
 
-        @sa.event.listens_for(engine, "begin")
+        @event.listens_for(engine, "begin")
         def begun(db: Connection) -> None:
             db.exec_driver_sql("BEGIN")
 
