@@ -252,4 +252,4 @@ def test_any_interleaving_gives_the_same_digest(
                 digests.append(digest(db, Excluded({}), subtract=False))
         store.place.drop(number)
     assert digests[0] == digests[1]
-    assert sum(one.rows for one in digests[0].values()) > 0 or not any(log.values())
+    assert digests[0] or not log[USERS]

@@ -30,7 +30,7 @@ from playhead.history.schema import (
     SETTLEMENT,
     STEPS_SECONDS,
 )
-from playhead.history.store import HORIZON, HistoryStore
+from playhead.history.store import HORIZON, HistoryStore, Moved
 
 INTERVAL_SECONDS = 60.0
 STEP_ROWS = 1_000
@@ -49,8 +49,8 @@ async def prune_from_time_to_time(store: HistoryStore, days: float, clock: Clock
         try:
             now_ms = int(clock.time() * 1000)
             await prune(store, now_ms - int(days * 86_400_000), pen)
-        except sa.exc.OperationalError:
-            pass  # the database is away, or busy for long: the next round does it
+        except (sa.exc.OperationalError, Moved):
+            pass  # the database is away, busy for long, or a rebuilt one: the next round does it
         await clock.sleep(INTERVAL_SECONDS)
 
 

@@ -150,9 +150,21 @@ class HistoryStore:
             self._writing, self._generation = self.place.engine(current, writing=True), current
         self._parts = {}
 
-    def _looking(self) -> Connection:
+    @contextmanager
+    def _looking(self) -> Iterator[Connection]:
         """At the generation that is written to."""
-        return self._writing.connect().execution_options(**{READS: True})
+        with self._unless_replaced(), self._writing.connect() as db:
+            yield db.execution_options(**{READS: True})
+
+    @contextmanager
+    def _unless_replaced(self) -> Iterator[None]:
+        """What goes wrong in a generation that is dropped meanwhile is no error of the database."""
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            if self.is_replaced(self._generation):
+                raise Moved(f"generation {self._generation} is gone") from error
+            raise
 
     # ── what is kept beside the rows ─────────────────────────────────────────────────────────────────────────────────
 
@@ -162,7 +174,7 @@ class HistoryStore:
             return db.scalar(sa.select(META.c.value).where(META.c.name == name)) or ""
 
     def set_meta(self, name: str, value: str) -> None:
-        with self._writing.begin() as db:
+        with self.transaction() as db:
             db.execute(sa.delete(META).where(META.c.name == name))
             db.execute(sa.insert(META).values(name=name, value=value))
 
@@ -172,7 +184,7 @@ class HistoryStore:
         Raises:
             HistoryMisfit: it holds another installation's.
         """
-        with self._writing.begin() as db:
+        with self.transaction() as db:
             found = db.scalar(sa.select(META.c.value).where(META.c.name == PREFIX))
             if found is None:
                 db.execute(sa.insert(META).values(name=PREFIX, value=prefix))
@@ -185,7 +197,11 @@ class HistoryStore:
     # ── partitions ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def parts(self) -> dict[Partition, Part]:
-        """Every partition that was ever read."""
+        """Every partition that was ever read, of the generation that is written to.
+
+        Raises:
+            Moved: it is gone.
+        """
         with self._looking() as db:
             rows = db.execute(sa.select(PART)).all()
         self._parts = {
@@ -195,13 +211,14 @@ class HistoryStore:
         return dict(self._parts)
 
     def positions(self) -> dict[Partition, int]:
-        """The next offset to read of every partition that was ever read."""
-        return {partition: part.next for partition, part in self.parts().items()}
+        """The next offset to read of every partition that was ever read, of the generation that is current."""
+        with self.reading() as db:
+            return {Partition(row.topic, row.partition): row.next for row in db.execute(sa.select(PART))}
 
     def begin(self, starts: Mapping[Partition, int], topic_ids: Mapping[str, str] | None = None) -> None:
         """Take up partitions that were not read before: they are read from these offsets on."""
         ids = topic_ids or {}
-        with self._writing.begin() as db:
+        with self.transaction() as db:
             self.place.hold(db)
             known = {Partition(row.topic, row.partition) for row in db.execute(sa.select(PART))}
             number = db.scalar(sa.select(sa.func.coalesce(sa.func.max(PART.c.number), 0))) or 0
@@ -218,7 +235,7 @@ class HistoryStore:
 
     def mark(self, why: Mapping[Partition, str | None]) -> None:
         """Note why partitions are not read, or that they are (None)."""
-        with self._writing.begin() as db:
+        with self.transaction() as db:
             for (topic, number), stopped in sorted(why.items()):
                 here = (PART.c.topic == topic) & (PART.c.partition == number)
                 db.execute(
@@ -231,7 +248,7 @@ class HistoryStore:
         Raises:
             Moved: the partition is not at the span's beginning any more.
         """
-        with self._writing.begin() as db:
+        with self.transaction() as db:
             self._move(db, partition, span)
             here = (PART.c.topic == partition.topic) & (PART.c.partition == partition.partition)
             db.execute(sa.update(PART).where(here).values(lost=PART.c.lost + span.next - span.first, stopped=None))
@@ -244,17 +261,12 @@ class HistoryStore:
         Raises:
             Moved: nothing was written.
         """
-        try:
-            with self._writing.begin() as db:
-                for partition, span in sorted(spans.items()):
-                    self._move(db, partition, span)
-                if self.is_replaced(self._generation):  # asked while nobody can switch: a rebuild holds the positions
-                    raise Moved(f"generation {self._generation} was replaced")
-                self._bulk.write(db, rows)
-        except sa.exc.DBAPIError as error:
-            if self.is_replaced(self._generation):
-                raise Moved(f"generation {self._generation} is gone") from error
-            raise
+        with self.transaction() as db:
+            for partition, span in sorted(spans.items()):
+                self._move(db, partition, span)
+            if self.is_replaced(self._generation):  # asked while nobody can switch: a rebuild holds the positions
+                raise Moved(f"generation {self._generation} was replaced")
+            self._bulk.write(db, rows)
 
     def _move(self, db: Connection, partition: Partition, span: Span) -> None:
         number = self.base(partition) >> OFFSET_BITS
@@ -265,14 +277,18 @@ class HistoryStore:
     @contextmanager
     def held(self) -> Iterator[dict[Partition, int]]:
         """The positions, which nobody moves until the block ends."""
-        with self._writing.begin() as db:
+        with self.transaction() as db:
             self.place.hold(db)
             yield {Partition(row.topic, row.partition): row.next for row in db.execute(sa.select(PART))}
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction that writes, for what is no span."""
-        with self._writing.begin() as db:
+        """A transaction that writes.
+
+        Raises:
+            Moved: the generation is gone.
+        """
+        with self._unless_replaced(), self._writing.begin() as db:
             yield db
 
 
