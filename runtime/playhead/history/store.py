@@ -49,6 +49,14 @@ class Part(NamedTuple):
     stopped: str | None
 
 
+def parts_of(db: Connection) -> dict[Partition, Part]:
+    """Every partition that this connection sees."""
+    return {
+        Partition(row.topic, row.partition): Part(row.number, row.next, row.lost, row.topic_id, row.stopped)
+        for row in db.execute(sa.select(PART))
+    }
+
+
 class Moved(Exception):
     """A partition's position is not where the span begins, or a rebuild took this generation's place: another writer
     was here. Nothing was written."""
@@ -185,14 +193,22 @@ class HistoryStore:
             HistoryMisfit: it holds another installation's.
         """
         with self.transaction() as db:
-            found = db.scalar(sa.select(META.c.value).where(META.c.name == PREFIX))
-            if found is None:
+            if not self.is_of(prefix, db):
                 db.execute(sa.insert(META).values(name=PREFIX, value=prefix))
-            elif found != prefix:
-                raise HistoryMisfit(
-                    f"the history in {self.place.name} is of the topics with the prefix {found!r}, not {prefix!r}.",
-                    remedy="Give each installation a database of its own: PLAYHEAD_HISTORY_DATABASE.",
-                )
+
+    def is_of(self, prefix: str, db: Connection) -> bool:
+        """Whether it holds the topics with this prefix; False where nobody has said so yet.
+
+        Raises:
+            HistoryMisfit: it holds another installation's.
+        """
+        found = db.scalar(sa.select(META.c.value).where(META.c.name == PREFIX))
+        if found not in (None, prefix):
+            raise HistoryMisfit(
+                f"the history in {self.place.name} is of the topics with the prefix {found!r}, not {prefix!r}.",
+                remedy="Give each installation a database of its own: PLAYHEAD_HISTORY_DATABASE.",
+            )
+        return found is not None
 
     # ── partitions ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,11 +219,7 @@ class HistoryStore:
             Moved: it is gone.
         """
         with self._looking() as db:
-            rows = db.execute(sa.select(PART)).all()
-        self._parts = {
-            Partition(row.topic, row.partition): Part(row.number, row.next, row.lost, row.topic_id, row.stopped)
-            for row in rows
-        }
+            self._parts = parts_of(db)
         return dict(self._parts)
 
     def positions(self) -> dict[Partition, int]:

@@ -28,8 +28,8 @@ from playhead.history.digest import (
 )
 from playhead.history.filling import Progress, fill, in_the_log, no_progress
 from playhead.history.positions import look
-from playhead.history.schema import META, PART
-from playhead.history.store import HORIZON, HistoryStore, Span
+from playhead.history.schema import META
+from playhead.history.store import HORIZON, HistoryStore, Part, Span, parts_of
 from playhead.records import Partition
 
 MAX_DIFFERENCES = 100
@@ -70,8 +70,7 @@ async def verify(broker: Broker, store: HistoryStore, prefix: str, progress: Pro
         HistoryStopped: a partition of the history is not what the log has: there is nothing to compare it with.
         HistoryMisfit: it is another installation's.
     """
-    await asyncio.to_thread(store.claim, prefix)
-    parts = await asyncio.to_thread(store.parts)
+    parts = await asyncio.to_thread(_parts, store, prefix)
     seen = await look(broker, list(parts), parts)
     for why in seen.stopped.values():
         raise HistoryStopped(why.message, remedy=why.remedy)
@@ -83,13 +82,18 @@ async def verify(broker: Broker, store: HistoryStore, prefix: str, progress: Pro
             await _read_on(broker, again, prefix, starts, {p: part.next for p, part in parts.items()}, progress)
             # Only now, and for a short time: what is being read keeps a database from tidying up.
             with store.reading() as mine:
-                rows = (await asyncio.to_thread(mine.execute, PART.select())).all()
-                vector = {Partition(row.topic, row.partition): row.next for row in rows}
+                vector = {p: part.next for p, part in (await asyncio.to_thread(parts_of, mine)).items()}
                 await _read_on(broker, again, prefix, starts, vector, progress)
                 with again.reading() as other:
                     return await asyncio.to_thread(_compare, mine, other, vector, starts, progress)
         finally:
             again.close()
+
+
+def _parts(store: HistoryStore, prefix: str) -> dict[Partition, Part]:
+    with store.reading() as db:
+        store.is_of(prefix, db)
+        return parts_of(db)
 
 
 async def _read_on(
