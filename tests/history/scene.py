@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -28,10 +27,10 @@ class Stored(NamedTuple):
 
 
 class Scene:
-    """Writes one record after the other into a history of its own."""
+    """Writes one record after the other into a history."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = HistoryStore(f"sqlite:///{folder}/history.db")
+    def __init__(self, store: HistoryStore) -> None:
+        self.store = store
         self._ends: dict[Partition, int] = {}
 
     def write(self, topic: str, partition: int, at_ms: int, key: str | None, value: Any, **headers: str) -> None:

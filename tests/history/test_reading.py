@@ -6,7 +6,6 @@ import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +16,15 @@ from playhead.errors import InvalidInput
 from playhead.history.chain import Node, chain_of
 from playhead.history.reading import History, Snapshot
 from playhead.history.statistics import Span, counts_as_of, event_sums, run_sums, state_as_of, total
+from playhead.history.store import HistoryStore
 from tests.history.scene import Scene
 
 HOUR_MS = 3_600_000
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    scene = Scene(tmp_path)
-    yield scene
-    scene.store.close()
+def scene(store: HistoryStore) -> Scene:
+    return Scene(store)
 
 
 @pytest.fixture
@@ -97,7 +95,7 @@ class TestEvents:
         self, times: list[int], late: list[int], limit: int
     ) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            scene = Scene(Path(folder))
+            scene = Scene(HistoryStore(f"sqlite:///{folder}/history.db"))
             history = History(scene.store)
             for n, at in enumerate(times):
                 scene.event(f"e{n}", at_ms=at)
@@ -222,7 +220,7 @@ class TestSums:
     def test_counts_of_a_moment_are_those_of_a_fold_up_to_it(self, data: st.DataObject) -> None:
         moments = st.integers(0, 3 * HOUR_MS)
         with tempfile.TemporaryDirectory() as folder:
-            scene = Scene(Path(folder))
+            scene = Scene(HistoryStore(f"sqlite:///{folder}/history.db"))
             runs: list[tuple[str, list[tuple[int, str]]]] = []
             for n in range(data.draw(st.integers(0, 5))):
                 times = sorted(data.draw(st.lists(moments, min_size=2, max_size=4)))
