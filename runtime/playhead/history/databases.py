@@ -156,6 +156,8 @@ class SqlitePlace:
             engine.dispose()
 
     def switch(self, number: int) -> None:
+        for path in (self.path(number), self.link.parent):
+            _sync(path)  # the old one is deleted soon: what takes its place has to outlive a power cut
         draft = self.link.with_name(f"{self.link.name}.next")
         draft.unlink(missing_ok=True)
         draft.symlink_to(self.path(number).name)
@@ -215,6 +217,14 @@ class SqlitePlace:
                 yield False
             else:
                 yield True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _base(name: str) -> str:
