@@ -14,7 +14,8 @@
     │   └── InvalidSetting          a setting can't be used
     ├── Retriable               nothing is wrong with the request: the same call may succeed later
     │   ├── BrokerUnavailable       the broker did not answer in time
-    │   └── SchedulerSilent         no scheduler answered in time
+    │   ├── SchedulerSilent         no scheduler answered in time
+    │   └── DatabaseUnavailable     the history's database did not answer
     ├── Fatal                   a person has to act; the process says what to do and stops
     │   ├── BrokerTooOld            the broker's transaction.version is below 2
     │   ├── CheckpointLost          a group's committed offset expired or fell off the log
@@ -198,6 +199,13 @@ class SchedulerSilent(Retriable):
 
     code = "PH202"
     remedy = "Check that a scheduler runs (playhead scheduler), then ask again: what was asked for may be done by then."
+
+
+class DatabaseUnavailable(Retriable):
+    """The history's database does not answer, or can't be written to."""
+
+    code = "PH203"
+    remedy = "Check that it is up and PLAYHEAD_HISTORY_DATABASE names it, then try again."
 
 
 class Fatal(PlayheadError):
