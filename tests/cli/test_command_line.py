@@ -26,7 +26,9 @@ class TestHelp:
         for command in ("dev", "worker", "history", "http", "send", "topics", "tail", "jobs", "new", "schemas"):
             assert f" {command} " in done.out
 
-    @pytest.mark.parametrize("command", ["dev", "worker", "history", "http", "send", "topics", "tail", "jobs", "new", "schemas"])
+    @pytest.mark.parametrize(
+        "command", ["dev", "worker", "history", "http", "send", "topics", "tail", "jobs", "new", "schemas"]
+    )
     def test_is_there_for_each(self, command: str) -> None:
         assert playhead_command(command, "--help").code == 0
 

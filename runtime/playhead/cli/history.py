@@ -193,6 +193,7 @@ def rebuild(
     """Build the history again from the log, beside the one that serves, which it then replaces in one step."""
     _need_extra()
     from playhead.cli.connection import connected, run_fast
+    from playhead.cli.hosting import collect_garbage_seldom
     from playhead.history.databases import answering, place_of
     from playhead.history.rebuild import rebuild as build
 
@@ -204,6 +205,7 @@ def rebuild(
             with _Shown() as shown:
                 return await build(broker, place, settings.topic_prefix, shown, accept_loss=accept_loss)
 
+    collect_garbage_seldom()
     started = time.monotonic()
     try:
         with answering(place.name):
@@ -222,6 +224,7 @@ def verify(context: typer.Context, database: Database = None, json: AsJson = Fal
     """Read the log again up to where the history is, compare the two, and name what differs (exit code 1)."""
     _need_extra()
     from playhead.cli.connection import connected, run_fast
+    from playhead.cli.hosting import collect_garbage_seldom
     from playhead.history.verify import Verdict
     from playhead.history.verify import verify as compare
 
@@ -233,6 +236,7 @@ def verify(context: typer.Context, database: Database = None, json: AsJson = Fal
                 with _Shown() as shown:
                     return await compare(broker, store, settings.topic_prefix, shown)
 
+    collect_garbage_seldom()
     verdict = run_fast(read())
     if json:
         print_json(
