@@ -16,7 +16,8 @@
     ├── Retriable               nothing is wrong with the request: the same call may succeed later
     │   ├── BrokerUnavailable       the broker did not answer in time
     │   ├── SchedulerSilent         no scheduler answered in time
-    │   └── TimersUnread            topic `delay` is still being read
+    │   ├── TimersUnread            topic `delay` is still being read
+    │   └── DatabaseUnavailable     the history's database did not answer
     ├── Fatal                   a person has to act; the process says what to do and stops
     │   ├── BrokerTooOld            the broker's transaction.version is below 2
     │   ├── CheckpointLost          a group's committed offset expired or fell off the log
@@ -223,6 +224,13 @@ class TimersUnread(Retriable):
 
     def __init__(self, read: int, offsets: int) -> None:
         super().__init__(f"topic `delay` is still being read: {read:,} of {offsets:,} offsets.")
+
+
+class DatabaseUnavailable(Retriable):
+    """The history's database does not answer, or can't be written to."""
+
+    code = "PH204"
+    remedy = "Check that it is up and PLAYHEAD_HISTORY_DATABASE names it, then try again."
 
 
 class Fatal(PlayheadError):

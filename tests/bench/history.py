@@ -190,7 +190,9 @@ class _Read(NamedTuple):
     headers: Sequence[tuple[str, bytes]]
 
 
-def flat(runs: int, *, url: str = "", samples: int = 10) -> list[tuple[int, float]]:
+def flat(
+    runs: int, *, url: str = "", samples: int = 10, profile: cProfile.Profile | None = None
+) -> list[tuple[int, float]]:
     """(runs so far, µs a record) of projecting and writing, without a broker, while a database grows to this size."""
     with tempfile.TemporaryDirectory() as folder:
         store = HistoryStore(url or f"sqlite:///{folder}/history.db")
@@ -201,6 +203,8 @@ def flat(runs: int, *, url: str = "", samples: int = 10) -> list[tuple[int, floa
         for first in range(0, runs, BATCH):
             records = [record for n in range(first, min(runs, first + BATCH)) for record in event_and_run(n)]
             by_partition = _read_back(records, partitions)
+            if profile is not None:
+                profile.enable()
             started = time.perf_counter()
             rows, spans = Rows(), {}
             for partition, some in by_partition.items():
@@ -208,6 +212,8 @@ def flat(runs: int, *, url: str = "", samples: int = 10) -> list[tuple[int, floa
                 spans[partition] = Span(partitions[partition], partitions[partition] + len(some))
             store.write(rows, spans)
             busy += time.perf_counter() - started
+            if profile is not None:
+                profile.disable()
             since += len(records)
             partitions |= {partition: span.next for partition, span in spans.items()}
             if since >= 2 * runs / samples or first + BATCH >= runs:
@@ -231,11 +237,11 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     what, runs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 200_000
     if what == "flat":
-        for so_far, micros in flat(runs):
+        for so_far, micros in flat(runs, url=sys.argv[3] if len(sys.argv) > 3 else ""):
             print(f"{so_far:>12,} runs: {micros:.1f} µs a record", flush=True)
     elif what == "profile":
-        with cProfile.Profile() as profile:
-            flat(runs)
+        profile = cProfile.Profile()
+        flat(runs, profile=profile)
         pstats.Stats(profile).sort_stats("tottime").print_stats(20)
     else:
         sys.exit(__doc__)

@@ -23,10 +23,12 @@ class TestHelp:
     def test_names_every_command(self) -> None:
         done = playhead_command("--help")
         assert done.code == 0
-        for command in ("dev", "worker", "http", "send", "topics", "tail", "jobs", "new", "schemas"):
+        for command in ("dev", "worker", "history", "http", "send", "topics", "tail", "jobs", "new", "schemas"):
             assert f" {command} " in done.out
 
-    @pytest.mark.parametrize("command", ["dev", "worker", "http", "send", "topics", "tail", "jobs", "new", "schemas"])
+    @pytest.mark.parametrize(
+        "command", ["dev", "worker", "history", "http", "send", "topics", "tail", "jobs", "new", "schemas"]
+    )
     def test_is_there_for_each(self, command: str) -> None:
         assert playhead_command(command, "--help").code == 0
 

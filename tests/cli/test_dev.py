@@ -149,6 +149,9 @@ def test_guides_flow(new_dev: Callable[[Path], Dev]) -> None:
     assert {run["name"] for run in runs} == {"run.succeeded"}
     assert {run["payload"]["eventId"] for run in runs} == {answer["result"]["id"]}
     assert dev.run("topics", "check").code == 0
+    verified = dev.run("history", "verify", "--json")
+    assert verified.code == 0, verified.err
+    assert json.loads(verified.out)["rows"] > 0
 
     dev.signal(signal.SIGINT, whole_group=True)
     assert dev.wait() == 130, dev.said()

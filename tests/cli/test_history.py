@@ -163,6 +163,17 @@ class TestWithoutABroker:
         assert "error PH313" in done.err
         assert (tmp_path / "notes.txt").read_text() == "mine"
 
+    def test_database_that_does_not_answer(self, tmp_path: Path) -> None:
+        done = self.run(tmp_path, "history", "--database", "postgresql://me:secret@127.0.0.1:9/db")
+        assert (done.code, "secret" in done.err) == (3, False)
+        assert "error PH203: the history in postgresql+psycopg://me:***@127.0.0.1:9/db does not answer: " in done.err
+
+    def test_folder_that_can_not_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        done = self.run(tmp_path, "history", "--database", f"sqlite:///{tmp_path}/file/history.db")
+        assert done.code == 2
+        assert f"error PH107: history can't be kept in {tmp_path}/file: File exists." in done.err
+
     def test_bad_partition(self, tmp_path: Path) -> None:
         done = self.run(tmp_path, "history", "skip", "user[x]")
         assert done.code == 2

@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from playhead.dev.ports import pick_free
 from playhead.history.store import HistoryStore
+from tests.waiting import block_until
 
 POSTGRES_HOME = Path("/usr/lib/postgresql")
 _PEOPLE = ("postgres", "nobody")
 """Who may run it where the tests are root: PostgreSQL refuses root."""
+_WHILE_STDIN_IS_OPEN = '"$@" & read _; kill -INT $!; wait'
+"""So that no server outlives the tests, however they end."""
 
 
 def postgres_programs() -> Path | None:
@@ -43,17 +47,26 @@ def postgres() -> Iterator[str]:
     if user:
         shutil.chown(folder, user)
     data = folder / "data"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "cwd": folder, **how}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **how}
     init = [programs / "initdb", "-D", data, "-U", "playhead", "--auth=trust", "--no-sync", "-E", "UTF8"]
     subprocess.run([*init, "--locale=C.UTF-8"], check=True, **quiet)  # type: ignore[call-overload]
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-    control = [programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
-    subprocess.run([*control, "-o", options, "start"], check=True, **quiet)  # type: ignore[call-overload]
+    command = ["sh", "-c", _WHILE_STDIN_IS_OPEN, "sh", programs / "postgres", "-D", data, *options.split()]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, **quiet)  # type: ignore[call-overload]
     try:
+        block_until(lambda: server.poll() is None and _answers(port), seconds=60)
         yield f"postgresql+psycopg://playhead@127.0.0.1:{port}"
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, **quiet)  # type: ignore[call-overload]
+        server.communicate()
         shutil.rmtree(folder)
+
+
+def _answers(port: int) -> bool:
+    try:
+        psycopg.connect(f"host=127.0.0.1 port={port} user=playhead dbname=postgres").close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def _is_user(name: str) -> bool:

@@ -95,8 +95,11 @@ class Place:
             assert not isinstance(result, Exception), result
 
     async def written(self, running: Running) -> None:
-        """Wait until the database has what is in the log now."""
-        await self.until(lambda: running.positions() == self.ends())
+        """Wait until the database has what is in the log now, and whoever wrote it knows."""
+        await self.until(lambda: running.positions() == self.ends() and self._all_know())
+
+    def _all_know(self) -> bool:
+        return all(running.history._scribe._writing is None for running in self.running)
 
     def ends(self) -> dict[Partition, int]:
         read = [name for name in self.broker.all_topics if not name.endswith(("delay", "playhead.jobs"))]

@@ -10,9 +10,10 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from playhead.errors import HistoryMisfit
+from playhead.errors import HistoryMisfit, HistoryStopped, InvalidInput
 from playhead.history.projection import Rows
 from playhead.history.schema import EVENT, PART, RUN
+from playhead.history.skipping import skip
 from playhead.history.store import HistoryStore, Span
 from playhead.records import Partition
 from playhead.topics import TopicSpec, entity_topic
@@ -187,7 +188,9 @@ class TestStopping:
         place.broker.trim(USERS, 8)
         running = await place.start(url)
         await place.until(lambda: bool(running.history.status()["history"]["stopped"]))
-        running.store.skip(USERS, Span(5, 8))
+        with pytest.raises(InvalidInput, match=r"nothing to skip in user\[1\]"):
+            await skip(place.broker, running.store, "user", 1)
+        assert await skip(place.broker, running.store, "user") == {"user[0]": 3}
         await place.until(lambda: running.history.ready and running.history.written == 2)
         assert [row.id for row in rows(running.store, EVENT)] == ["0", "1", "2", "3", "4", "8", "9"]
         assert running.store.parts()[USERS].lost == 3
@@ -208,6 +211,8 @@ class TestStopping:
         place.broker.log(USERS).lose_tail(3)
         running = await place.start(url)
         await place.until(lambda: bool(running.history.status()["history"]["stopped"]))
+        with pytest.raises(HistoryStopped, match="history rebuild"):
+            await skip(place.broker, running.store, "user", 0)
         assert "up to offset 5, and the log ends at 3" in running.history.status()["history"]["stopped"]["user[0]"]
 
     async def test_topic_that_was_made_anew(self, place: Place, url: str) -> None:

@@ -96,13 +96,19 @@ def database_url(project: Project, settings: Settings, given: str | None = None)
 
 @contextmanager
 def _opened(url: str) -> Iterator[HistoryStore]:
+    from playhead.history.databases import answering, place_of
     from playhead.history.store import HistoryStore
 
-    store = HistoryStore(url)
-    try:
-        yield store
-    finally:
-        store.close()
+    place = place_of(url)
+    with answering(place.name):
+        try:
+            store = HistoryStore(place)
+            try:
+                yield store
+            finally:
+                store.close()
+        finally:
+            place.close()
 
 
 @contextmanager
@@ -120,6 +126,7 @@ def sole_owner(url: str) -> Iterator[None]:
         place.close()
         yield
         return
+    place.make_folder()
     try:
         lock = FileLock.take(place.link.with_name(f"{place.link.name}.lock"))
     except LockedElsewhere as held:
@@ -186,7 +193,8 @@ def rebuild(
     """Build the history again from the log, beside the one that serves, which it then replaces in one step."""
     _need_extra()
     from playhead.cli.connection import connected, run_fast
-    from playhead.history.databases import place_of
+    from playhead.cli.hosting import collect_garbage_seldom
+    from playhead.history.databases import answering, place_of
     from playhead.history.rebuild import rebuild as build
 
     project, settings = _here()
@@ -197,9 +205,11 @@ def rebuild(
             with _Shown() as shown:
                 return await build(broker, place, settings.topic_prefix, shown, accept_loss=accept_loss)
 
+    collect_garbage_seldom()
     started = time.monotonic()
     try:
-        offsets = run_fast(read())
+        with answering(place.name):
+            offsets = run_fast(read())
     finally:
         place.close()
     took = round(time.monotonic() - started, 1)
@@ -214,6 +224,7 @@ def verify(context: typer.Context, database: Database = None, json: AsJson = Fal
     """Read the log again up to where the history is, compare the two, and name what differs (exit code 1)."""
     _need_extra()
     from playhead.cli.connection import connected, run_fast
+    from playhead.cli.hosting import collect_garbage_seldom
     from playhead.history.verify import Verdict
     from playhead.history.verify import verify as compare
 
@@ -225,6 +236,7 @@ def verify(context: typer.Context, database: Database = None, json: AsJson = Fal
                 with _Shown() as shown:
                     return await compare(broker, store, settings.topic_prefix, shown)
 
+    collect_garbage_seldom()
     verdict = run_fast(read())
     if json:
         print_json(

@@ -110,12 +110,12 @@ def _host_here(
     topics: AbstractSet[str],
     sockets: Sequence[socket] | None,
 ) -> None:
-    _collect_garbage_seldom()
+    collect_garbage_seldom()
     if run_fast(_host_to_the_end(_host(Hosted(name, make, settings, topics), sockets))):
         raise KeyboardInterrupt
 
 
-def _collect_garbage_seldom() -> None:
+def collect_garbage_seldom() -> None:
     """What was imported lives for ever, and a run's objects die by reference count: look through them less often.
 
     With Python's defaults the collector takes a fifth of a no-op run's time (measured with a thousand runs in memory).

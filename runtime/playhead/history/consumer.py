@@ -86,8 +86,9 @@ class History:
         self._stopping = asyncio.Event()
         self._phase = Phase.JOINING
         self._membership: Membership | None = None
+        self._joined: frozenset[str] = frozenset()
         self._topics: dict[str, int] = {}
-        """Those that were joined, with how many partitions they had when it was last looked."""
+        """Those that were joined and are there, with how many partitions they had when it was last looked."""
         self._rejoin = False
         self._epoch: Epoch | None = None
         self._restored: object = None
@@ -233,8 +234,9 @@ class History:
         self._to(Phase.JOINING)
         self._rejoin = False
         self._topics = await partitions_of(self._broker, self._prefix)
-        self._membership = await self._broker.join(group, sorted(self._topics), self)
-        self._logger.info("joined", group=group, topics=sorted(self._topics))
+        self._joined = frozenset(self._topics)
+        self._membership = await self._broker.join(group, sorted(self._joined), self)
+        self._logger.info("joined", group=group, topics=sorted(self._joined))
 
     async def _leave(self) -> None:
         if self._membership is not None:
@@ -268,7 +270,7 @@ class History:
         await self._scribe.drop()
         await asyncio.to_thread(self._store.follow)
         found = await partitions_of(self._broker, self._prefix)
-        self._topics = {topic: found[topic] for topic in self._topics if topic in found}
+        self._topics = {topic: count for topic, count in found.items() if topic in self._joined}
         wanted = [Partition(t, n) for t, count in self._topics.items() for n in range(count) if n in epoch.tasks]
         seen = await look(self._broker, wanted, await asyncio.to_thread(self._store.parts))
         if seen.new:
@@ -323,7 +325,7 @@ class History:
 
     async def _look_at_topics(self) -> None:
         found = await partitions_of(self._broker, self._prefix)
-        if found.keys() != self._topics.keys():
+        if found.keys() != self._joined:
             self._rejoin = True
             self._again.set()
             return

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event, exc
 from sqlalchemy.pool import QueuePool
 
-from playhead.errors import HistoryMisfit, InvalidSetting, MissingExtra
+from playhead.errors import DatabaseUnavailable, HistoryMisfit, InvalidSetting, MissingExtra
 from playhead.history.schema import METADATA, PART
 
 SQLITE_WRITER_CACHE_KIB = 128 * 1024
@@ -117,12 +117,39 @@ def place_of(url: str) -> Place:
 _EXAMPLES = "Use sqlite:////var/lib/playhead/history.db or postgresql://user@host/database."
 
 
+@contextmanager
+def answering(name: str) -> Iterator[None]:
+    """For commands, which do not wait.
+
+    Raises:
+        DatabaseUnavailable: it does not answer.
+    """
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        why = str(error.orig).strip().splitlines()[0].rstrip(".")
+        raise DatabaseUnavailable(f"the history in {name} does not answer: {why}.") from error
+
+
 class SqlitePlace:
     """Files in one folder."""
 
     def __init__(self, link: Path) -> None:
         self.link = link
         self.name = str(link)
+
+    def make_folder(self) -> None:
+        """
+        Raises:
+            InvalidSetting: it can't be written to.
+        """
+        folder = self.link.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidSetting(f"history can't be kept in {folder}: {error.strerror}.", remedy=_EXAMPLES) from error
+        if not os.access(folder, os.W_OK):
+            raise InvalidSetting(f"history can't be kept in {folder}: it can't be written to.", remedy=_EXAMPLES)
 
     def path(self, number: int) -> Path:
         return self.link.with_name(f"{self.link.stem}-{number}{self.link.suffix}")
@@ -147,7 +174,7 @@ class SqlitePlace:
         return sorted({number for file in self.link.parent.glob("*") if (number := self._number(_base(file.name)))})
 
     def make(self, number: int) -> None:
-        self.link.parent.mkdir(parents=True, exist_ok=True)
+        self.make_folder()
         engine = self._engine(number, "rwc", SQLITE_WRITER_CACHE_KIB, "BEGIN IMMEDIATE")
         try:
             with engine.begin() as db:
@@ -156,6 +183,8 @@ class SqlitePlace:
             engine.dispose()
 
     def switch(self, number: int) -> None:
+        for path in (self.path(number), self.link.parent):
+            _sync(path)  # the old one is deleted soon: what takes its place has to outlive a power cut
         draft = self.link.with_name(f"{self.link.name}.next")
         draft.unlink(missing_ok=True)
         draft.symlink_to(self.path(number).name)
@@ -215,6 +244,14 @@ class SqlitePlace:
                 yield False
             else:
                 yield True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _base(name: str) -> str:
