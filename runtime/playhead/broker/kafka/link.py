@@ -58,7 +58,7 @@ def _why(error: Exception) -> str:
     """What went wrong, without the address: who says it has named it already."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, OSError) and (error.errno or 0) > 0:
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
         return os.strerror(error.errno)  # asyncio's own text has the address
     return str(error) or type(error).__name__
 
