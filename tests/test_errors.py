@@ -13,9 +13,9 @@ from playhead import Settings, errors
 from playhead.broker.memory import MemoryBroker
 from playhead.broker.memory.topic import MemoryTopic
 from playhead.engine import Worker
-from playhead.events import outgoing
+from playhead.events import MAX_NAME_CHARS, outgoing
 from playhead.schedule import CronSchedule
-from playhead.topics import MAX_MESSAGE_BYTES, TopicSpec, event_limit_bytes
+from playhead.topics import MAX_MESSAGE_BYTES, TopicSpec, event_limit_bytes, unknown_topic
 
 PAGE = Path(__file__).parent.parent / "runtime" / "playhead" / "ERRORS.md"
 
@@ -41,6 +41,30 @@ class TestErrors:
     def test_tree_in_the_docstring_names_every_class(self) -> None:
         assert errors.__doc__ is not None
         assert {found.__name__ for found in classes()} - set(re.findall(r"\w+", errors.__doc__)) == set()
+
+    def test_limit_of_names_is_on_the_page(self) -> None:
+        section = PAGE.read_text().partition("## PH101")[2].partition("## ")[0]
+        assert f"{MAX_NAME_CHARS} characters at most" in section
+
+
+class TestUnknownTopic:
+    @pytest.mark.parametrize(
+        ("topic", "command"),
+        [
+            ("staging.user", "playhead topics create user"),
+            ("staging.run", "playhead topics create"),
+            ("staging.dead-letter", "playhead topics create"),
+            ("staging.playhead.jobs", "playhead topics create"),
+        ],
+    )
+    def test_remedy_is_a_command_that_makes_it(self, topic: str, command: str) -> None:
+        """`topics create` takes entities, and none of Playhead's own."""
+        assert unknown_topic(topic, "staging.").remedy == f"Create it: {command}"
+
+    def test_missing_partition_is_not_to_be_created(self) -> None:
+        error = unknown_topic("user", partition=7)
+        assert error.message == "topic 'user' has no partition 7."
+        assert "create" not in error.remedy
 
 
 def examples() -> dict[str, str]:
@@ -68,7 +92,7 @@ class TestExamples:
                 "PH103",
                 lambda: _raise(errors.EventTooLarge("file.uploaded", 912_384, event_limit_bytes(MAX_MESSAGE_BYTES))),
             ),
-            ("PH104", lambda: _raise(errors.UnknownTopic("parcel"))),
+            ("PH104", lambda: _raise(unknown_topic("parcel"))),
             ("PH107", lambda: Settings.from_env({"PLAYHEAD_SEND_TIMEOUT_SECONDS": "0"})),
             ("PH108", lambda: CronSchedule("0 25 * * *")),
             ("PH303", lambda: MemoryTopic(TopicSpec("user", 0))),

@@ -118,13 +118,14 @@ class EventTooLarge(InvalidInput):
 
 
 class UnknownTopic(InvalidInput):
-    """The entity has no topic."""
+    """The entity has no topic, or its topic has not that partition. `playhead.topics.unknown_topic` makes one."""
 
     code = "PH104"
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, partition: int | None = None, *, remedy: str) -> None:
         self.topic = topic
-        super().__init__(f"topic {topic!r} does not exist.", remedy=f"Create it: playhead topics create {topic}")
+        what = "does not exist" if partition is None else f"has no partition {partition}"
+        super().__init__(f"topic {topic!r} {what}.", remedy=remedy)
 
 
 class NotAuthorized(InvalidInput):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from playhead.errors import UnknownTopic
+
 RUN = "run"
 """Entity of what happens to runs. Key = run id, partition = task number mod P."""
 DELAY = "delay"
@@ -63,6 +65,20 @@ def system_topics(*, prefix: str = "", partitions: int = DEFAULT_PARTITIONS) -> 
         TopicSpec(prefix + DELAY, partitions, config=_DELAY),
         TopicSpec(prefix + JOBS, 1, config={"cleanup.policy": "compact"}),
     ]
+
+
+def creating(topic: str, prefix: str = "") -> str:
+    """The command that makes a topic: by its entity; Playhead's own come with whatever else is missing."""
+    entity = topic.removeprefix(prefix)
+    own = entity in RESERVED_ENTITIES or "." in entity
+    return "playhead topics create" if own else f"playhead topics create {entity}"
+
+
+def unknown_topic(topic: str, prefix: str = "", partition: int | None = None) -> UnknownTopic:
+    """The error for a topic, or a partition of it, that is not there."""
+    if partition is None:
+        return UnknownTopic(topic, remedy=f"Create it: {creating(topic, prefix)}")
+    return UnknownTopic(topic, partition, remedy="See how many it has: playhead topics describe")
 
 
 def event_limit_bytes(max_message_bytes: int) -> int:

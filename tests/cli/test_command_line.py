@@ -77,9 +77,14 @@ class TestExitCodes:
     def test_broker_away(self, command: list[str]) -> None:
         done = playhead_command(*command, env=NOBODY)
         assert done.code == 3
-        assert "error PH201: no broker answers at 127.0.0.1:9" in done.err
+        assert "error PH201: no broker answers at 127.0.0.1:9 (Connection refused).\n" in done.err
         assert "playhead dev" in done.err
         assert done.out == ""
+
+    def test_broker_away_names_each_address_once(self) -> None:
+        env = {**NOBODY, "PLAYHEAD_BOOTSTRAP_SERVERS": "127.0.0.1:9,127.0.0.2:9"}
+        done = playhead_command("send", "a.b", env=env)
+        assert [done.err.count(address) for address in ("127.0.0.1", "127.0.0.2", "Connection refused")] == [1, 1, 2]
 
     def test_fatal(self, tmp_path: Path) -> None:
         done = playhead_command("worker", cwd=tmp_path, env=NOBODY)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from playhead.cli.new import new, templates
+from playhead.cli.new import new, next_steps, templates
 from playhead.errors import InvalidInput
 from tests.cli.shell import environment, playhead_command
 
@@ -57,10 +58,74 @@ def test_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["mine.txt"]
 
 
-@pytest.mark.parametrize("name", ["Acme", "1a", "a_b", "", "../x", "playhead"])
+@pytest.mark.parametrize("name", ["Acme", "1a", "a_b", "a--b", "", "../x"])
 def test_name_that_can_not_be_a_packages_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput, match="can't be a project's name"):
         new(tmp_path / "x", name=name)
+
+
+def test_own_name_is_refused_with_its_own_reason(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="it is this library's own") as refused:
+        new(tmp_path / "x", name="playhead")
+    assert "lower case" not in refused.value.message
+
+
+class TestNextSteps:
+    def test_printed_lines_work_as_they_are_where_path_finds_nothing(self, tmp_path: Path) -> None:
+        printed = playhead_command("new", "my shop", "--name", "shop", cwd=tmp_path, env={"PATH": "/nonexistent"}).err
+        cd, *others, test, dev = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
+        assert others == []
+        assert dev.endswith(" dev")
+        listing = dev.removesuffix("dev") + "jobs --offline"  # the same command, without a broker
+
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{cd} && {test} -q && {listing}"],
+            cwd=tmp_path,
+            env=environment(PATH="/nonexistent"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 passed" in done.stdout
+        assert "shop_consumers/welcome.py" in done.stdout
+
+    def test_are_short_where_path_finds_the_commands(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        scripts(tmp_path, monkeypatch, "pytest", "playhead")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert next_steps(Path("shop"), str(tmp_path / "playhead")) == ["cd shop", "pytest", "playhead dev"]
+
+    def test_name_the_script_that_ran_where_another_is_on_path(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scripts(tmp_path, monkeypatch, "pytest", "playhead")
+        monkeypatch.setenv("PATH", "/nonexistent")
+        monkeypatch.chdir(tmp_path)
+        here = shlex.quote(str(tmp_path))
+        assert next_steps(Path("shop"), "./playhead") == ["cd shop", f"{here}/pytest", f"{here}/playhead dev"]
+
+    def test_name_the_module_where_there_is_no_script(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        scripts(tmp_path, monkeypatch)
+        python = shlex.quote(sys.executable)
+        _, test, dev = next_steps(Path("shop"), "/src/playhead/cli/__main__.py")
+        assert (test, dev) == (f"{python} -P -m pytest", f"{python} -P -m playhead.cli dev")
+
+    def test_install_what_the_test_needs_where_it_is_missing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scripts(tmp_path, monkeypatch)
+        monkeypatch.setattr("playhead.cli.new.find_spec", lambda name: None)
+        _, install, *_ = next_steps(Path("shop"), "playhead")
+        assert install == f"uv pip install --python {shlex.quote(sys.executable)} pytest pytest-asyncio"
+
+
+def scripts(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have this Python lie in `folder`, beside scripts of these names."""
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    for name in names:
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
 
 
 def test_every_template_is_found() -> None:

@@ -92,7 +92,11 @@ class TestSendAndTail:
     def test_send_without_a_topic_says_how_to_make_it(self, here: Installation) -> None:
         refused = here.run("send", "user.created", ADA)
         assert refused.code == 2
-        assert "PH104" in refused.err
+        assert f"error PH104: topic '{here.prefix}user' does not exist." in refused.err
+        remedy = refused.err.partition("Create it: playhead ")[2].strip()
+        assert remedy == "topics create user", "the entity: the command puts the prefix before it"
+        assert here.run(*remedy.split()).code == 0
+        assert here.run("send", "user.created", ADA).code == 0
 
     def test_tail_without_a_topic_lists_those_that_are_there(self, here: Installation) -> None:
         here.run("topics", "create", "user")

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Annotated
@@ -17,6 +22,8 @@ from playhead.errors import InvalidInput
 _NAME = re.compile(r"[a-z](?:-?[a-z0-9])*")
 _SUFFIX = ".tmpl"
 """Templates are no Python files, so that nothing imports, checks or formats them."""
+_OWN_NAME = "playhead"
+_NEEDED_BY_TESTS = {"pytest": "pytest", "pytest_asyncio": "pytest-asyncio"}
 
 
 def new(
@@ -26,11 +33,7 @@ def new(
 ) -> None:
     """Make a project: an event catalog, one job, a test that runs without a broker."""
     title = folder.resolve().name.lower() if name is None else name
-    if not _NAME.fullmatch(title) or title == "playhead":
-        raise InvalidInput(
-            f"{title!r} can't be a project's name: lower case letters, digits and hyphens, starting with a letter.",
-            remedy="Give one: --name acme",
-        )
+    _check_name(title)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidInput(f"{folder} is not an empty folder.", remedy="Choose one that is empty or does not exist.")
     package = title.replace("-", "_")
@@ -40,7 +43,49 @@ def new(
         return
     for path in written:
         print_data(f"wrote  {path}")
-    say(f"\nNext:\n  cd {folder}\n  pytest\n  playhead dev", style="cyan")
+    say("\n  ".join(["\nNext:", *next_steps(folder, sys.argv[0])]), style="cyan")
+
+
+def _check_name(title: str) -> None:
+    """See that it can be a project's name.
+
+    Raises:
+        InvalidInput: says why not.
+    """
+    why = "lower case letters, digits and single hyphens between them, starting with a letter."
+    if title == _OWN_NAME:
+        why = "it is this library's own, which the project depends on."
+    elif _NAME.fullmatch(title):
+        return
+    raise InvalidInput(f"{title!r} can't be a project's name: {why}", remedy="Give one: --name acme")
+
+
+def next_steps(folder: Path, program: str) -> list[str]:
+    """What to type next, so that it works where it is pasted: with the Python that runs this, on PATH or not.
+
+    Args:
+        program: how this command was started, as `sys.argv[0]` has it.
+    """
+    missing = [package for module, package in _NEEDED_BY_TESTS.items() if find_spec(module) is None]
+    steps = [f"cd {shlex.quote(str(folder))}"]
+    if missing:
+        python = shlex.quote(sys.executable)
+        with_pip = f"{python} -m pip install" if find_spec("pip") else f"uv pip install --python {python}"
+        steps.append(" ".join([with_pip, *missing]))
+    beside = Path(sys.executable).parent
+    steps.append(_typed(beside / "pytest", ["-P", "-m", "pytest"]))
+    own = Path(program) if Path(program).name == _OWN_NAME else beside / _OWN_NAME
+    steps.append(_typed(own, ["-P", "-m", "playhead.cli"]) + " dev")
+    return steps
+
+
+def _typed(script: Path, otherwise: Sequence[str]) -> str:
+    """A script as it is to be typed from any folder: by its name where PATH finds it, else by its place."""
+    script = script.absolute()
+    if not script.exists():
+        return shlex.join([sys.executable, *otherwise])
+    found = shutil.which(script.name)
+    return script.name if found is not None and Path(found).absolute() == script else shlex.quote(str(script))
 
 
 def templates(package: str) -> list[tuple[Path, Traversable]]:

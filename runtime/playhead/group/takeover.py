@@ -35,7 +35,7 @@ from playhead.group.work import Taken
 from playhead.job import Start
 from playhead.records import Partition, Record, StoredRecord
 from playhead.serde import from_json, to_json
-from playhead.topics import JOBS
+from playhead.topics import JOBS, creating
 
 _FOUNDING_WAIT_SECONDS = 0.05
 _RETRY_SECONDS = 0.2
@@ -122,7 +122,7 @@ class Takeover:
             await self.clock.sleep(_GONE_RETRY_SECONDS)
         raise TopicGone(
             f"topic {topic!r}, which {self.name} reads, was {what} while it ran.",
-            remedy=f"What it held is lost. If it is missing, create it: playhead topics create {topic}. {self.remedy}",
+            remedy=f"What it held is lost. If it is missing, create it: {creating(topic, self.prefix)}. {self.remedy}",
         )
 
     def _is_done(self, outcome: Outcome) -> bool:

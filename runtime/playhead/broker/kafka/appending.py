@@ -25,7 +25,7 @@ from playhead.broker.kafka.link import APPEND, Link, LostError, Patience
 from playhead.broker.kafka.topics import Topics
 from playhead.broker.kafka.transactional_id import Producer
 from playhead.clock import Clock
-from playhead.errors import BrokerUnavailable, EventTooLarge, InvalidInput, NotAuthorized, PlayheadError, UnknownTopic
+from playhead.errors import BrokerUnavailable, EventTooLarge, InvalidInput, NotAuthorized, PlayheadError
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Appender:
             if parcel is None:
                 verdict = verdicts[record.topic]
                 if isinstance(verdict, TopicInfo) and not 0 <= record.partition < verdict.partitions:
-                    verdict = UnknownTopic(f"{record.topic}[{record.partition}]")
+                    verdict = self._link.unknown(*where)
                 if not isinstance(verdict, TopicInfo):
                     call.settle([place], [verdict])
                     continue
@@ -166,7 +166,7 @@ class Appender:
                 return  # nobody answers: keep it until somebody does
             else:
                 if queue.partition.partition >= info.partitions:
-                    queue.settle_all(UnknownTopic(f"{queue.partition.topic}[{queue.partition.partition}]"))
+                    queue.settle_all(self._link.unknown(*queue.partition))
                     self._drop(queue)
 
     async def _send(self, node: int, queues: Sequence[Queue]) -> bool:

@@ -15,6 +15,7 @@ Members of groups fetch and heartbeat through a client of their own each (aiokaf
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -30,7 +31,8 @@ from playhead.broker.contract import Partition
 from playhead.broker.kafka import faults, wire
 from playhead.clock import Clock
 from playhead.config import Settings
-from playhead.errors import BrokerUnavailable, NotAuthorized
+from playhead.errors import BrokerUnavailable, NotAuthorized, UnknownTopic
+from playhead.topics import unknown_topic
 
 ORDINARY = ConnectionGroup.DEFAULT
 APPEND = "append"
@@ -50,6 +52,15 @@ class LostError(Exception):
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
         self.sent = sent
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, without the address: who says it has named it already."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own text has the address
+    return str(error) or type(error).__name__
 
 
 class Patience:
@@ -152,6 +163,10 @@ class Link:
         """The bootstrap servers, for messages."""
         return self._settings.bootstrap_servers
 
+    def unknown(self, topic: str, partition: int | None = None) -> UnknownTopic:
+        """The error for a topic, or a partition of it, that is not there."""
+        return unknown_topic(topic, self._settings.topic_prefix, partition)
+
     async def open(self) -> dict[str, int]:
         """Connect, and answer the features that the cluster has finalized.
 
@@ -170,11 +185,11 @@ class Link:
                 except _REFUSED_CREDENTIALS as error:
                     raise NotAuthorized(f"{host}:{port} refuses the credentials: {error}.") from error
                 except (OSError, TimeoutError, kafka_errors.KafkaError) as error:
-                    reasons.append(f"{host}:{port}: {str(error) or type(error).__name__}")
+                    reasons.append(f"{host}:{port} ({_why(error)})")
                 else:
                     return features
             if not await patience.pause():
-                raise BrokerUnavailable(f"no broker answers at {self.servers} ({'; '.join(reasons)}).")
+                raise BrokerUnavailable(f"no broker answers at {'; '.join(reasons)}.")
 
     async def _probe(self, host: str, port: int, patience: Patience) -> dict[str, int]:
         """The finalized features, over a connection of its own whose errors say more than the client's."""

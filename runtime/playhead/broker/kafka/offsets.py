@@ -14,7 +14,7 @@ from playhead.broker.kafka.epoch_ends import EpochEndRequest
 from playhead.broker.kafka.faults import Next
 from playhead.broker.kafka.link import GROUP, ORDINARY, Link, LostError, Patience
 from playhead.clock import Clock
-from playhead.errors import BrokerUnavailable, UnknownTopic
+from playhead.errors import BrokerUnavailable
 
 T = TypeVar("T")
 _Answers: TypeAlias = list[tuple[Partition, int, int]]
@@ -126,7 +126,7 @@ class Offsets:
             answered = await self._link.relocate({partition.topic for partition in waiting})
             for partition in sorted(waiting):
                 if answered and not self._link.has(partition):
-                    raise UnknownTopic(f"{partition.topic}[{partition.partition}]")
+                    raise self._link.unknown(*partition)
             if not await patience.pause():
                 raise faults.raised(code, f"{doing} of {', '.join(f'{t}[{p}]' for t, p in sorted(waiting))}")
         return found

@@ -15,7 +15,7 @@ from playhead.broker.kafka.link import Link, LostError, Patience
 from playhead.broker.kafka.offsets import READ_COMMITTED, READ_UNCOMMITTED
 from playhead.broker.kafka.unpacking import Batches, Records
 from playhead.clock import Clock
-from playhead.errors import CheckpointLost, UnknownTopic
+from playhead.errors import CheckpointLost
 
 FETCH_WAIT_MS = 500
 """How long a fetch stays at the broker where the end is not reached and nothing is there yet."""
@@ -97,7 +97,7 @@ class Reading:
             if faults.next_after(code) is not Next.AGAIN:
                 raise faults.raised(code, f"reading {where}")
             if await self._link.relocate({partition.topic}) and not self._link.has(partition):
-                raise UnknownTopic(where)
+                raise self._link.unknown(*partition)
             if not await patience.pause():
                 raise faults.raised(code, f"reading {where}")
 

@@ -14,7 +14,7 @@ from playhead.broker.kafka.faults import Next
 from playhead.broker.kafka.link import ORDINARY, Link, LostError, Patience
 from playhead.broker.kafka.metadata import TopicRequest
 from playhead.clock import Clock
-from playhead.errors import BrokerUnavailable, NotAuthorized, TopicMisfit, UnknownTopic
+from playhead.errors import BrokerUnavailable, NotAuthorized, TopicMisfit
 from playhead.topics import MAX_MESSAGE_BYTES, TopicSpec
 
 _TOPIC_RESOURCE = 2
@@ -130,7 +130,7 @@ class Topics:
         if code in (faults.UNKNOWN_TOPIC_OR_PARTITION, faults.INVALID_TOPIC):
             self._cache.pop(name, None)
             self._link.untrack(name)
-            raise UnknownTopic(name)
+            raise self._link.unknown(name)
         if code == faults.TOPIC_AUTHORIZATION_FAILED:
             raise NotAuthorized(f"the broker does not let these credentials describe topic {name!r}.")
         if code not in (faults.NONE, faults.LEADER_NOT_AVAILABLE):

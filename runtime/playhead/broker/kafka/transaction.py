@@ -21,7 +21,7 @@ from playhead.broker.kafka.offsets import by_topic
 from playhead.broker.kafka.topics import Topics
 from playhead.broker.kafka.transactional_id import Producer
 from playhead.clock import Clock
-from playhead.errors import InvalidInput, UnknownTopic
+from playhead.errors import InvalidInput
 
 PRODUCE_TIMEOUT_MS = 8_000
 """How long a leader waits for its replicas before it answers that they were too slow."""
@@ -141,7 +141,7 @@ class Transaction:
                 return Halt(Next.REFUSED, str(error), self._suspects(partition.topic))
             if partition.partition >= info.partitions:
                 suspects = tuple(i for batch in self._waiting[partition] for i in batch.indices)
-                return Halt(Next.REFUSED, str(UnknownTopic(f"{partition.topic}[{partition.partition}]")), suspects)
+                return Halt(Next.REFUSED, str(self._link.unknown(*partition)), suspects)
         return None if await self._patience.pause() else Halt(Next.AGAIN, f"no leader of {homeless[0]}")
 
     async def _send_batches(self, node: int, queue: Sequence[Batch]) -> list[tuple[Batch, int, str, list[int]]]:

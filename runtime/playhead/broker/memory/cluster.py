@@ -13,7 +13,8 @@ from playhead.broker.memory.log import PartitionLog
 from playhead.broker.memory.topic import MemoryTopic
 from playhead.broker.memory.transaction import Writers
 from playhead.clock import Clock
-from playhead.errors import InvalidInput, PlayheadError, UnknownTopic
+from playhead.errors import InvalidInput, PlayheadError
+from playhead.topics import unknown_topic
 
 
 class Cluster:
@@ -53,7 +54,7 @@ class Cluster:
             UnknownTopic
         """
         if name not in self.all_topics:
-            raise UnknownTopic(name)
+            raise unknown_topic(name)
         return self.all_topics[name]
 
     def logs_of(self, topic: str) -> Sequence[PartitionLog]:
@@ -68,7 +69,7 @@ class Cluster:
         """
         logs = self.logs_of(partition.topic)
         if not 0 <= partition.partition < len(logs):
-            raise UnknownTopic(f"{partition.topic}/{partition.partition}")
+            raise unknown_topic(partition.topic, partition=partition.partition)
         return logs[partition.partition]
 
     def group(self, name: str) -> Group:
@@ -85,7 +86,7 @@ class Cluster:
     def refusal(self, record: Record) -> PlayheadError | None:
         """Why the broker does not take a record, or None if it does."""
         if record.topic not in self.all_topics:
-            return UnknownTopic(record.topic)
+            return unknown_topic(record.topic)
         if self.faults.refuse is not None and self.faults.refuse(record):
             return InvalidInput(f"the broker refused a record of {record.topic!r} (a test told it to).")
         return self.all_topics[record.topic].refusal(record)
