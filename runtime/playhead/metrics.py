@@ -124,7 +124,7 @@ READY = Metric("playhead_ready", "gauge", ("part",), "1 while the process has al
 BROKER_UP = Metric(
     "playhead_broker_up",
     "gauge",
-    (),
+    ("part",),
     "1 if the broker answered when it was last asked (at a scrape, at most every 15 s).",
 )
 EVENTS_SENT = Metric(

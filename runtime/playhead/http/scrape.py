@@ -125,7 +125,7 @@ class Scrape:
 
     def _own(self) -> Samples:
         yield BUILD.sample(1, self._part, installed_version())
-        yield BROKER_UP.sample(self._broker_up)
+        yield BROKER_UP.sample(self._broker_up, self._part)
         missing = self._state is not None and bool(self._state().missing)
         yield READY.sample(self._broker_up and not missing, self._part)
 
