@@ -146,7 +146,9 @@ GROUP_READY = Metric(
     "1 while this member has its tasks and works on them; 0 while it joins, restores, or stands still.",
 )
 TASKS = Metric("playhead_tasks", "gauge", ("group",), "Tasks (partitions) that this member works on.")
-RECORDS_READ = Metric("playhead_records_read_total", "counter", ("group",), "Records that were fetched.")
+RECORDS_READ = Metric(
+    "playhead_records_read_total", "counter", ("group",), "Records that were fetched, and handed to a task."
+)
 LAG = Metric(
     "playhead_lag_records",
     "gauge",

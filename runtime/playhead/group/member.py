@@ -200,7 +200,6 @@ class Member:
         except CheckpointLost as lost:
             raise CheckpointLost(f"{self.group.title}: {lost.message}", remedy=self.group.remedy) from lost
         for partition, records in fetched.items():
-            self.tally.records_read += len(records)
             task = self.tasks.get(partition[1])
             if task is None:
                 continue
@@ -208,6 +207,7 @@ class Member:
                 self.membership.seek(Partition(*partition), task.fetched_to(Partition(*partition)))
                 continue
             task.take(Partition(*partition), records)
+            self.tally.records_read += len(records)
         self.pump()
 
     def pump(self) -> None:
