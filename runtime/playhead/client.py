@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -30,6 +31,7 @@ from playhead.events import OutgoingEvent, TypedEvent, outgoing
 from playhead.ids import new_event_id
 from playhead.io import IO, SyncIO
 from playhead.job import EventTrigger, Job, JobOptions, Occurrence, ScheduleTrigger, Start, Trigger, occurrence_event
+from playhead.metrics import EVENTS_SENT, SENDS_FAILED, Samples
 from playhead.retry import RetryPolicy
 from playhead.sending import SentEvent, current_run_sends, fitting_topic, record_of, sent
 from playhead.timer import CANCELED, RESCHEDULED, Request, new_request
@@ -91,6 +93,8 @@ class Client:
         self._clock = clock
         self._connecting: asyncio.Task[Broker] | None = None
         self._closed = False
+        self._sent: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
 
     @property
     def settings(self) -> Settings:
@@ -250,7 +254,19 @@ class Client:
         if records:
             for place, appended in zip(places, await (await self._connected()).append(records), strict=True):
                 results[place] = _result(results[place], appended)
+        for result in results:
+            if isinstance(result, SentEvent):
+                self._sent[result.topic] += 1
+            else:
+                self._failed[result.code] += 1
         return results
+
+    def samples(self) -> Samples:
+        """What it has sent, for /metrics."""
+        for topic, count in self._sent.items():
+            yield EVENTS_SENT.sample(count, topic)
+        for code, count in self._failed.items():
+            yield SENDS_FAILED.sample(count, code)
 
     # ── timers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,7 +23,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from playhead.errors import PlayheadError
-from playhead.history.consumer import History
+from playhead.history.consumer import Historian
 from playhead.history.filling import fill, in_the_log
 from playhead.history.projection import Rows, project
 from playhead.history.rebuild import rebuild
@@ -102,7 +102,7 @@ async def ingest(b: Bench, runs: int) -> list[Row]:
     await append(b, runs)
     with tempfile.TemporaryDirectory() as folder:
         store = HistoryStore(f"sqlite:///{folder}/history.db")
-        history = History(b.broker, store, settings=b.settings)
+        history = Historian(b.broker, store, settings=b.settings)
         running = asyncio.create_task(history.run())
         await wait_until(lambda: history.ready, seconds=60)
         started, before = time.perf_counter(), history.written
@@ -152,7 +152,7 @@ async def delay(b: Bench, seconds: float, rate: int) -> list[Row]:
     """From a run's end, by the timestamp of its record, to its row in another connection's eyes."""
     with tempfile.TemporaryDirectory() as folder:
         store = HistoryStore(f"sqlite:///{folder}/history.db")
-        history = History(b.broker, store, settings=b.settings)
+        history = Historian(b.broker, store, settings=b.settings)
         running = asyncio.create_task(history.run())
         await wait_until(lambda: history.ready, seconds=60)
         took: list[float] = []

@@ -166,7 +166,7 @@ class TestWithoutABroker:
     def test_database_that_does_not_answer(self, tmp_path: Path) -> None:
         done = self.run(tmp_path, "history", "--database", "postgresql://me:secret@127.0.0.1:9/db")
         assert (done.code, "secret" in done.err) == (3, False)
-        assert "error PH203: the history in postgresql+psycopg://me:***@127.0.0.1:9/db does not answer: " in done.err
+        assert "error PH204: the history in postgresql+psycopg://me:***@127.0.0.1:9/db does not answer: " in done.err
 
     def test_folder_that_can_not_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

@@ -11,7 +11,7 @@ from sqlalchemy import Table
 
 from playhead.broker.memory import MemoryBroker
 from playhead.config import Settings
-from playhead.history.consumer import History
+from playhead.history.consumer import Historian
 from playhead.history.store import HistoryStore
 from playhead.records import Partition, Record
 from playhead.testing import VirtualClock
@@ -23,7 +23,7 @@ from tests.waiting import wait_until
 class Running:
     """A history, its database, and the task that it runs in."""
 
-    history: History
+    history: Historian
     store: HistoryStore
     task: asyncio.Task[None]
 
@@ -60,7 +60,7 @@ class Place:
     async def start(self, url: str, *, retention_days: float | None = None) -> Running:
         """Start a history; it may not be ready yet."""
         store = HistoryStore(url)
-        history = History(self.broker, store, settings=self.settings, clock=self.clock, retention_days=retention_days)
+        history = Historian(self.broker, store, settings=self.settings, clock=self.clock, retention_days=retention_days)
         running = Running(history, store, asyncio.create_task(history.run()))
         self.running.append(running)
         return running

@@ -17,6 +17,7 @@ from playhead.history.skipping import skip
 from playhead.history.store import HistoryStore, Span
 from playhead.records import Partition
 from playhead.topics import TopicSpec, entity_topic
+from tests.exposition import exposed
 from tests.history.logs import event, run_event
 from tests.history.place import Place, rows
 
@@ -282,3 +283,15 @@ class TestTrouble:
         with pytest.raises(sa.exc.IntegrityError):
             await running.task
         assert await asyncio.to_thread(running.store.positions)
+
+
+async def test_what_it_counts_is_shown(place: Place, url: str) -> None:
+    running = await place.start_ready(url)
+    await place.send(event("user", 0, "a"), run_event("r-0"))
+    await place.written(running)
+    await running.history.look()
+    shown = exposed(running.history.samples)
+    assert shown.value("playhead_history_records_total") == 2
+    assert shown.value("playhead_history_write_duration_seconds_count") >= 1
+    assert shown.value("playhead_history_lag_records", topic="user", partition="0") == 0
+    assert shown.value("playhead_history_stopped_partitions") == 0

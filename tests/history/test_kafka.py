@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from playhead.broker.kafka import KafkaBroker
 from playhead.config import Settings
-from playhead.history.consumer import History
+from playhead.history.consumer import Historian
 from playhead.history.schema import EVENT, PART
 from playhead.history.skipping import skip
 from playhead.history.store import HistoryStore
@@ -87,11 +87,11 @@ class Here:
         self.broker = self.provider.broker
         self.settings = Settings(bootstrap_servers=bootstrap, topic_prefix=self.prefix, metadata_max_age_seconds=1)
         self.store = HistoryStore(f"sqlite:///{folder}/history.db")
-        self.history: History
+        self.history: Historian
         self.running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self.history = History(self.broker, self.store, settings=self.settings)
+        self.history = Historian(self.broker, self.store, settings=self.settings)
         self.running = asyncio.create_task(self.history.run())
 
     async def stop(self) -> None:

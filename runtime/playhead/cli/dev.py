@@ -82,7 +82,7 @@ def dev(
                 jobs=jobs,
                 sockets=sockets,
                 partitions=partitions,
-                commands=_commands(targets or (), grace, worker=worker),
+                commands=_commands(targets or (), grace, port, worker=worker),
                 grace_seconds=grace,
                 started=started,
             )
@@ -129,12 +129,21 @@ def _import_what_comes_later() -> None:
     import playhead.http  # noqa: F401
 
 
-def _commands(targets: list[str] | tuple[str, ...], grace_seconds: float, *, worker: bool) -> dict[str, list[str]]:
+def _commands(
+    targets: list[str] | tuple[str, ...], grace_seconds: float, port: int, *, worker: bool
+) -> dict[str, list[str]]:
+    """Of the processes beside. Their health and metrics are on the ports after `port`, where these are free."""
+    from playhead.dev.ports import is_free
+
+    def served(distance: int) -> list[str]:
+        wanted = port + distance if 1_024 <= port <= 65_535 - distance else 0
+        return ["--port", str(wanted if wanted and is_free(wanted) else 0)]
+
     # -P: the current folder is no place to import from, or `consumers/x.py` would be there under two names.
     playhead = [sys.executable, "-P", "-m", "playhead.cli"]
-    commands = {"scheduler": [*playhead, "scheduler"], "history": [*playhead, "history"]}
+    commands = {"scheduler": [*playhead, "scheduler", *served(1)], "history": [*playhead, "history", *served(3)]}
     if worker:
-        commands["worker"] = [*playhead, "worker", "--grace", str(grace_seconds), *targets]
+        commands["worker"] = [*playhead, "worker", "--grace", str(grace_seconds), *served(2), *targets]
     return commands
 
 

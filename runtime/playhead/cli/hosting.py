@@ -23,6 +23,7 @@ from playhead.config import Settings
 from playhead.engine.worker import Worker
 from playhead.errors import TopicMisfit, UnknownTopic
 from playhead.job import Job
+from playhead.metrics import Samples
 from playhead.scheduler import Scheduler
 from playhead.topics import system_topics
 
@@ -40,7 +41,8 @@ class Part(Protocol):
     @property
     def ready(self) -> bool: ...
     def status(self) -> Mapping[str, Mapping[str, Any]]: ...
-    def metrics(self) -> str: ...
+    def samples(self) -> Samples: ...
+    async def look(self) -> None: ...
     def stop(self) -> None: ...
     async def run(self) -> None: ...
 
@@ -52,7 +54,7 @@ def host_jobs(
 
     Args:
         grace_seconds: what running jobs get to end.
-        sockets: to serve /healthz and /readyz on, or None.
+        sockets: to serve /healthz, /readyz and /metrics on, or None.
 
     Raises:
         KeyboardInterrupt: it was Ctrl-C that ended it.
@@ -93,12 +95,12 @@ def host_history(settings: Settings, store: HistoryStore, *, sockets: Sequence[s
         KeyboardInterrupt: it was Ctrl-C that ended it.
         Fatal, TopicMisfit: it can't go on.
     """
-    from playhead.history.consumer import History
+    from playhead.history.consumer import Historian
 
     days = settings.history_retention_days
 
     def history(broker: Broker) -> Part:
-        return History(broker, store, settings=settings, retention_days=days)
+        return Historian(broker, store, settings=settings, retention_days=days)
 
     _host_here("history", history, settings, set(), sockets)
 
@@ -184,9 +186,18 @@ class Hosted:
         """One line: what is waited for, or what each job that is not running does instead."""
         return "waiting for the broker" if self._part is None else _status(self._part.status())
 
-    def metrics(self) -> str:
-        """In Prometheus' text format."""
-        return "" if self._part is None else self._part.metrics()
+    def samples(self) -> Samples:
+        """What the part counts, for /metrics."""
+        return () if self._part is None else self._part.samples()
+
+    async def look(self) -> None:
+        """Ask the broker what `samples` tells of it.
+
+        Raises:
+            UnknownTopic, NotAuthorized, BrokerUnavailable.
+        """
+        if self._part is not None:
+            await self._part.look()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -271,11 +282,9 @@ def _status(jobs: Mapping[str, Mapping[str, Any]]) -> str:
 async def _serve_health(hosted: Hosted, sockets: Sequence[socket]) -> None:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
-    from starlette.requests import Request
-    from starlette.responses import PlainTextResponse, Response
     from starlette.routing import Route
 
-    from playhead.http import Readiness, reaches, serve, url_of
+    from playhead.http import Readiness, Scrape, reaches, serve, url_of
     from playhead.http.answers import routing_error
     from playhead.http.endpoints import Health
     from playhead.http.limits import DEFAULT_LIMITS
@@ -287,11 +296,8 @@ async def _serve_health(hosted: Hosted, sockets: Sequence[socket]) -> None:
         return hosted.broker is not None and await reaches(hosted.broker)()
 
     health = Health(reached, state, DEFAULT_LIMITS)
-
-    async def metrics(request: Request) -> Response:
-        return PlainTextResponse(hosted.metrics(), media_type="text/plain; version=0.0.4")
-
-    routes = [Route("/healthz", health.alive), Route("/readyz", health.ready), Route("/metrics", metrics)]
+    scrape = Scrape(hosted.name, [hosted.samples], probe=reached, state=state, look=hosted.look)
+    routes = [Route("/healthz", health.alive), Route("/readyz", health.ready), Route("/metrics", scrape.answer)]
     app = Starlette(routes=routes, exception_handlers={HTTPException: routing_error})
     url = url_of(sockets)
     await serve(app, sockets=sockets, started=lambda: logger.info("health is served", url=url))

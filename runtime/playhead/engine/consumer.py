@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
@@ -19,12 +20,15 @@ from playhead.engine.execution import Execution
 from playhead.engine.killers import Killers
 from playhead.engine.live import LiveRun, LiveState
 from playhead.engine.recall import Recall
+from playhead.engine.tally import JobTally
 from playhead.engine.task import Progress, Task
 from playhead.engine.telling import Narrator
+from playhead.group.log_ends import LogEnds
 from playhead.group.member import Group, Member, Phase
 from playhead.group.work import Ending, OwnedTask, Taken
 from playhead.io import Logger
 from playhead.job import Job
+from playhead.metrics import OLDEST_RUN, RUNS_HELD, Samples
 from playhead.topics import DEAD_LETTER, RUN
 
 
@@ -62,6 +66,7 @@ class JobConsumer:
             remedy=f"Say where to go on: playhead jobs reset {job.id} --to earliest (or now, or a time).",
         )
         self.member = Member(group, self, broker, clock, self._logger)
+        self.tally = JobTally()
         self._performer = Performer(job, broker, prefix, self._logger, clock)
         self._recall = Recall(job, broker, clock, self._logger, self.member.pump_soon, self.member.give_up)
         self._narrator: Narrator
@@ -104,11 +109,12 @@ class JobConsumer:
             pump_soon=member.pump_soon,
             give_up=member.give_up,
             killers=self._killers,
+            tally=self.tally,
         )
 
     async def restore(self, taken: Taken) -> Task:
         """A run that was in memory elsewhere starts again: all that there is to know is in the checkpoint."""
-        task = Task(self.job, taken.number, taken.owner, self.job.trigger.name.encode())
+        task = Task(self.job, taken.number, taken.owner, self.job.trigger.name.encode(), self.tally)
         for partition, (offset, finished) in taken.partitions.items():
             recent = RecentIds(self.job.dedupe_window_seconds)
             task.progress[partition] = Progress(offset, finished, recent, taken.ends[partition])
@@ -143,6 +149,7 @@ class JobConsumer:
     # ── after a commit ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def committed(self, endings: Sequence[Ending]) -> None:
+        self.tally.committed(endings)
         for run, _, final, _ in endings:
             if final and run.state is LiveState.ENDED:
                 run.task.forget(run, committed=True)
@@ -150,6 +157,20 @@ class JobConsumer:
 
     def refused(self, item: LiveRun, reason: str) -> None:
         self._execution.refused(item, reason)
+
+    # ── being looked at ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def samples(self, ends: LogEnds) -> Samples:
+        """What there is to tell of this job."""
+        job_id, tasks = self.job.id, list(self.tasks.values())
+        yield from self.member.samples(ends)
+        yield from self.tally.samples(job_id)
+        states = Counter(run.state for task in tasks for run in task.live_runs)
+        for state in (LiveState.QUEUED, LiveState.READY, LiveState.RUNNING, LiveState.BACKOFF, LiveState.ENDED):
+            yield RUNS_HELD.sample(states[state], job_id, state.name.lower())
+        firsts = [next(iter(p.live.values())) for task in tasks for p in task.progress.values() if p.live]
+        oldest_ms = min((run.record.timestamp for run in firsts), default=self._now_ms())
+        yield OLDEST_RUN.sample(max(0.0, self._clock.time() - oldest_ms / 1000) if firsts else 0.0, job_id)
 
     # ── letting go ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,6 +23,7 @@ from playhead.clock import Clock, within
 from playhead.engine.attempt import Performer
 from playhead.engine.killers import Killers
 from playhead.engine.live import LiveRun, LiveState, Refusal
+from playhead.engine.tally import JobTally
 from playhead.engine.task import Task
 from playhead.engine.telling import Narrator, UnfitOutput
 from playhead.errors import Fatal, Poison
@@ -66,6 +67,7 @@ class Execution:
         pump_soon: Callable[[], None],
         give_up: Callable[[BaseException], None],
         killers: Killers,
+        tally: JobTally,
     ) -> None:
         self.ready: deque[LiveRun] = deque()
         self.running = 0
@@ -79,6 +81,7 @@ class Execution:
         self._pump_soon = pump_soon
         self._give_up = give_up
         self._killers = killers
+        self._tally = tally
         killers.on_change(pump_soon)
         performer.on_overdue = self._overdue
         self._left_behind: set[asyncio.Task[None]] = set()
@@ -146,9 +149,12 @@ class Execution:
             self._ended(run, None, failure)
             return False, None
         if not wanted:
+            self._tally.skipped_filter += 1
             self._leave(run, LiveState.ENDED)
             run.task.forget(run, committed=False)
             return False, None
+        if run.attempt == 0:
+            self._tally.start_latency.add((run.started_ms - run.record.timestamp) / 1000)
         run.attempt += 1
         return True, payload
 
@@ -222,7 +228,9 @@ class Execution:
     def _ended(self, run: LiveRun, output: Any, error: BaseException | None) -> None:
         """An attempt has ended: tell it, and go on as the verdict says."""
         run.work = None
-        duration_ms = round((self._clock.monotonic() - run.started_at) * 1000, 3)
+        duration_seconds = self._clock.monotonic() - run.started_at
+        self._tally.duration.add(duration_seconds)
+        duration_ms = round(duration_seconds * 1000, 3)
         if error is None:
             try:
                 told = self._narrator.succeeded(run, output, duration_ms)
@@ -270,6 +278,7 @@ class Execution:
         reason = f"{failure.type}: {failure.message}"
         self._logger.error("run failed", run_id=run.id, event_id=run.event.id, attempts=run.attempt, error=reason)
         dead = self._narrator.dead_letter(run, reason, failure)
+        run.lost = True
         self._finish(run, [self._narrator.failed(run, failure, duration_ms), dead])
 
     def _bury_unreadable(self, run: LiveRun, error: Poison) -> None:
@@ -281,6 +290,7 @@ class Execution:
             offset=record.offset,
             reason=reason,
         )
+        run.lost = True
         self._finish(run, [self._narrator.dead_letter(run, reason, None)])
 
     def _finish(self, run: LiveRun, records: Sequence[Record]) -> None:
@@ -316,6 +326,7 @@ class Execution:
             return
         again = run.refused is not None
         run.refused = Refusal.MINIMAL if again else Refusal.FAILURE
+        run.lost = True
         why = shortened(reason, _REFUSED_REASON_CHARS)
         failure = Failure(type="playhead.errors.Refused", message=f"the broker refused what the run wrote: {why}")
         self._logger.error("run failed: its commit was refused", run_id=run.id, reason=reason)

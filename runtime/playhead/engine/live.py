@@ -61,6 +61,7 @@ class LiveRun:
         "event",
         "id",
         "logs",
+        "lost",
         "offset",
         "progress",
         "record",
@@ -86,6 +87,8 @@ class LiveRun:
         self.work: asyncio.Task[None] | None = None
         self.sends: list[tuple[OutgoingEvent, str, int]] = []
         self.logs: list[dict[str, Any]] = []
+        self.lost = False
+        """Whether it ends as a dead letter."""
         self.refused: Refusal | None = None
         """What it tells, where the broker has refused what it told before."""
         self.started_ms = 0

@@ -16,6 +16,7 @@ from dataclasses import replace
 from playhead.broker.contract import Mark
 from playhead.engine.dedupe import RecentIds
 from playhead.engine.live import LiveRun, LiveState
+from playhead.engine.tally import JobTally
 from playhead.events import Event
 from playhead.group.checkpoint import WINDOW_OFFSETS, Owner, encode, next_offset
 from playhead.job import Job
@@ -95,7 +96,7 @@ class Progress:
 class Task:
     """One task of one job, in the hands of this worker. See the module's drawing."""
 
-    def __init__(self, job: Job, number: int, owner: Owner, name: bytes) -> None:
+    def __init__(self, job: Job, number: int, owner: Owner, name: bytes, tally: JobTally) -> None:
         self.job = job
         self.job_id = job.id
         self.number = number
@@ -107,6 +108,7 @@ class Task:
         self.unproven = _possible_killers(job.concurrency, owner.crashes)
         """How many runs start one by one, before the others may run at once."""
         self._name = name
+        self._tally = tally
         self._keeps_order = job.order == "key"
         self._lanes: dict[bytes, deque[LiveRun] | None] = {}
         """Each key that is held, with the runs that wait for it, if any."""
@@ -157,6 +159,9 @@ class Task:
         """The next offset to fetch."""
         return self.progress[partition].fetched_to
 
+    def unfinished_from(self, partition: Partition) -> int:
+        return self.progress[partition].lowest_unfinished
+
     def admit(self, ready: deque[LiveRun]) -> Progress | None:
         """Admit what the buffers hold, as far as the limits go, and add to `ready` what may start.
 
@@ -181,6 +186,7 @@ class Task:
             event = self._event_for_job(record)
             if event is None:
                 self.moved = True
+                self._tally.skipped_name += 1
             else:
                 remembered = not event.minted and event.has_id and bool(event.name)
                 if remembered and not progress.recent.can_judge(record.timestamp):
@@ -194,6 +200,7 @@ class Task:
                     self._enter_lane(run, ready)
                 else:
                     self.moved = True
+                    self._tally.skipped_seen += 1
             buffer.popleft()
             progress.buffered_bytes -= size
             progress.position = offset + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,8 +19,10 @@ from playhead.engine.killers import Killers
 from playhead.engine.live import LiveRun
 from playhead.engine.watchdog import Watchdog
 from playhead.errors import NoJobs, PlayheadError
+from playhead.group.log_ends import LogEnds
 from playhead.group.member import Phase
 from playhead.job import Job
+from playhead.metrics import EVENTS_SENT, Samples
 from playhead.timer import schedule_record
 from playhead.topics import DELAY
 
@@ -65,6 +68,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._logger = structlog.get_logger("playhead.worker")
         self.consumers: list[JobConsumer] = []
+        self._ends = LogEnds(broker, clock)
 
     @property
     def ready(self) -> bool:
@@ -98,11 +102,22 @@ class Worker:
                 self._logger.warning("schedules can't be declared; trying again", jobs=sorted(told), error=str(error))
                 await self._clock.sleep(_DECLARE_AGAIN_SECONDS)
 
-    def metrics(self) -> str:
-        """In Prometheus' text format."""
-        name = "playhead_runs_running"
-        lines = [f"# HELP {name} Functions that run now.", f"# TYPE {name} gauge"]
-        return "\n".join([*lines, *(f'{name}{{job="{c.job.id}"}} {c.running}' for c in self.consumers), ""])
+    async def look(self) -> None:
+        """Ask the broker what `samples` tells of the lag, seldom.
+
+        Raises:
+            UnknownTopic, NotAuthorized, BrokerUnavailable.
+        """
+        await self._ends.look(p for c in self.consumers for task in c.tasks.values() for p in task.partitions)
+
+    def samples(self) -> Samples:
+        """What there is to tell of its jobs."""
+        sent: Counter[str] = Counter()
+        for consumer in self.consumers:
+            yield from consumer.samples(self._ends)
+            sent.update(consumer.tally.sent)
+        for topic, count in sent.items():
+            yield EVENTS_SENT.sample(count, topic)
 
     def _live_runs(self) -> Iterable[LiveRun]:
         return (run for c in self.consumers for task in list(c.tasks.values()) for run in list(task.live_runs))

@@ -29,6 +29,7 @@ from playhead.broker.contract import (
     Unknown,
 )
 from playhead.clock import Clock, within
+from playhead.group.tally import GroupTally
 from playhead.group.work import Ending, Item, OwnedTask, Work
 from playhead.records import Partition, Record
 
@@ -66,6 +67,7 @@ class Committer:
         member: Owning,
         work: Work,
         clock: Clock,
+        tally: GroupTally,
         *,
         max_endings: int = MAX_ENDINGS_PER_COMMIT,
     ) -> None:
@@ -74,6 +76,7 @@ class Committer:
         self._member = member
         self._work = work
         self._clock = clock
+        self._tally = tally
         self._max_endings = max_endings
         self._gathered: deque[Ending] = deque()
         self._suspects: deque[Ending] = deque()
@@ -119,14 +122,14 @@ class Committer:
             sealed = self._seal()
             if sealed is None:
                 return False
-            outcome = await self._membership.commit(sealed.commit)
+            outcome = await self._carried_out(sealed.commit)
         self._settle(sealed, outcome)
         return True
 
     async def commit(self, commit: Commit) -> Outcome:
         """Commit something else (a takeover, a founding), in turn with the others."""
         async with self._in_flight:
-            return await self._membership.commit(commit)
+            return await self._carried_out(commit)
 
     async def commit_tasks(self, tasks: Sequence[OwnedTask]) -> Outcome:
         """Commit the checkpoints of these tasks as they are now, and nothing else. Its failure is settled as any."""
@@ -137,8 +140,17 @@ class Committer:
             for task in tasks:
                 checkpoints.update(task.marks({}))
             sealed = Sealed(Commit(self.epoch, checkpoints), (), ())
-            outcome = await self._membership.commit(sealed.commit)
+            outcome = await self._carried_out(sealed.commit)
         self._settle(sealed, outcome)
+        return outcome
+
+    async def _carried_out(self, commit: Commit) -> Outcome:
+        ended: Outcome | None = None
+        self._tally.commit_begins(self._clock.monotonic())
+        try:
+            ended = outcome = await self._membership.commit(commit)
+        finally:
+            self._tally.commit_ended(ended, len(commit.records), self._clock.monotonic())
         return outcome
 
     async def settled(self) -> None:

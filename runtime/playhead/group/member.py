@@ -26,9 +26,12 @@ from playhead.broker.contract import Broker, Epoch, Membership
 from playhead.clock import Clock, within
 from playhead.errors import BrokerUnavailable, CheckpointLost
 from playhead.group.committer import MAX_ENDINGS_PER_COMMIT, Committer
+from playhead.group.log_ends import LogEnds
 from playhead.group.takeover import EpochOver, Takeover
+from playhead.group.tally import GroupTally
 from playhead.group.work import OwnedTask, Work
 from playhead.job import Start
+from playhead.metrics import GROUP_READY, LAG, TASKS, TRANSACTION_AGE, Samples
 from playhead.records import Partition
 
 FETCH_MAX_RECORDS = 2_000
@@ -95,6 +98,7 @@ class Member:
         self.membership: Membership
         self.committer: Committer
         self.joined = False
+        self.tally = GroupTally()
         self._work = work
         self._broker = broker
         self._clock = clock
@@ -151,6 +155,7 @@ class Member:
             try:
                 await self._join()
             except BrokerUnavailable as error:
+                self.tally.broker_away += 1
                 self._logger.warning("the broker is away; waiting to join", error=str(error))
                 if await within(self._clock, wait_seconds, stopping.wait()):
                     return False
@@ -161,7 +166,9 @@ class Member:
     async def _join(self) -> None:
         await self._work.prepare()
         self.membership = await self._broker.join(self.group.name, [self.group.topic], self)
-        self.committer = Committer(self.membership, self, self._work, self._clock, max_endings=self.group.max_endings)
+        self.committer = Committer(
+            self.membership, self, self._work, self._clock, self.tally, max_endings=self.group.max_endings
+        )
         self._work.joined(self)
         self.joined = True
         if self._early is not None:
@@ -175,6 +182,7 @@ class Member:
                 await self.run_once()
                 wait_seconds = _FETCH_RETRY_SECONDS
             except BrokerUnavailable as error:
+                self.tally.broker_away += 1
                 self._logger.warning("the broker is away; waiting", error=str(error), retry_in_seconds=wait_seconds)
                 await self._clock.sleep(wait_seconds)
                 wait_seconds = min(wait_seconds * 2, 10.0)
@@ -199,6 +207,7 @@ class Member:
                 self.membership.seek(Partition(*partition), task.fetched_to(Partition(*partition)))
                 continue
             task.take(Partition(*partition), records)
+            self.tally.records_read += len(records)
         self.pump()
 
     def pump(self) -> None:
@@ -262,6 +271,7 @@ class Member:
             return
         if self.phase is Phase.STOPPED:
             return
+        self.tally.rebalances += 1
         before, self.epoch = self.epoch, epoch
         same = before is not None and before.member_id == epoch.member_id
         goes_on = same and before is not None and epoch.generation == before.generation + 1
@@ -308,12 +318,14 @@ class Member:
                 self._logger.info("the group moved on during the takeover", reason=str(over))
                 return
             except BrokerUnavailable as error:
+                self.tally.broker_away += 1
                 self._logger.warning("the broker is away; the takeover waits", error=str(error))
                 await self._clock.sleep(wait_seconds)
                 wait_seconds = min(wait_seconds * 2, 5.0)
             except Exception as error:  # noqa: BLE001 -- nobody awaits this task: the error is the member's
                 self.give_up(error)
                 return
+        self.tally.takeovers += len(restored)
         for task in restored:
             self.tasks[task.number] = task
             self._resume(task)
@@ -345,6 +357,22 @@ class Member:
             self._taking_over.cancel()
         self._begin_takeover(epoch)
 
+    # ── being looked at ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def samples(self, ends: LogEnds) -> Samples:
+        """What there is to tell of this member; of its lag, as far as `ends` knows."""
+        name, tasks = self.group.name, list(self.tasks.values())
+        yield GROUP_READY.sample(self.phase is Phase.RUNNING, name)
+        yield TASKS.sample(len(tasks), name)
+        yield from self.tally.samples(name, self._clock.monotonic())
+        for task in tasks:
+            for partition in task.partitions:
+                end = ends.committed(partition)
+                if end is not None:
+                    labels = name, partition.topic, str(partition.partition)
+                    yield LAG.sample(max(0, end - task.unfinished_from(partition)), *labels)
+                    yield TRANSACTION_AGE.sample(ends.held_seconds(partition), *labels)
+
     # ── silence ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _watch_heartbeat(self) -> None:
@@ -363,6 +391,7 @@ class Member:
             return  # FROZEN: who waits to join again sends no heartbeats, and is in the group all the same
         if self.phase is not Phase.STOPPING:
             self._to(Phase.ISOLATED)
+            self.tally.isolations += 1
         if self._taking_over is not None:
             self._taking_over.cancel()
         if self.tasks:

@@ -44,6 +44,10 @@ class OwnedTask(Protocol):
         """The next offset to fetch."""
         ...
 
+    def unfinished_from(self, partition: Partition) -> int:
+        """The first offset that is not finished."""
+        ...
+
     def resumed(self) -> None:
         """All of its partitions are fetched again."""
         ...

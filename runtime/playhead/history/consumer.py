@@ -25,10 +25,18 @@ from playhead.broker.contract import Broker, Epoch, Membership
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.config import Settings
 from playhead.errors import BrokerUnavailable, CheckpointLost, HistoryStopped, UnknownTopic
+from playhead.group.log_ends import LogEnds
 from playhead.history.positions import look, partitions_of
 from playhead.history.pruning import prune_from_time_to_time
 from playhead.history.scribe import Scribe
 from playhead.history.store import ID, HistoryStore, Moved, Span
+from playhead.metrics import (
+    HISTORY_LAG,
+    HISTORY_RECORDS,
+    HISTORY_STOPPED,
+    HISTORY_WRITE_DURATION,
+    Samples,
+)
 from playhead.records import Partition, StoredRecord
 
 GROUP = "playhead.history."
@@ -60,7 +68,7 @@ _NEXT = {
 }
 
 
-class History:
+class Historian:
     """Writes the partitions that the group gives it. Several share them where the database is PostgreSQL.
 
     Args:
@@ -97,9 +105,10 @@ class History:
         self._heard: dict[Partition, float] = {}
         """When records last came, on the monotonic clock; not in here once its position is past all markers."""
         self._stopped: dict[Partition, HistoryStopped] = {}
+        self._ends = LogEnds(broker, clock)
         self._again = asyncio.Event()
         """Set when the partitions have to be restored, or the group joined anew."""
-        self._scribe = Scribe(store, self._prefix, self._again.set)
+        self._scribe = Scribe(store, self._prefix, clock, self._again.set)
 
     # ── what others see ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -122,10 +131,23 @@ class History:
         tasks = sorted(self._epoch.tasks) if self._epoch is not None else []
         return {"history": {"phase": phase, "tasks": tasks, "stopped": stopped}}
 
-    def metrics(self) -> str:
-        """In Prometheus' text format."""
-        name = "playhead_history_records_total"
-        return f"# HELP {name} Records written into the history.\n# TYPE {name} counter\n{name} {self.written}\n"
+    async def look(self) -> None:
+        """Ask the broker what `samples` tells of the lag, seldom.
+
+        Raises:
+            UnknownTopic, NotAuthorized, BrokerUnavailable.
+        """
+        await self._ends.look(self._positions)
+
+    def samples(self) -> Samples:
+        """What it counts."""
+        yield HISTORY_RECORDS.sample(self._scribe.written)
+        yield HISTORY_WRITE_DURATION.sample(self._scribe.writes)
+        yield HISTORY_STOPPED.sample(len(self._stopped))
+        for partition, position in self._positions.items():
+            end = self._ends.committed(partition)
+            if end is not None:
+                yield HISTORY_LAG.sample(max(0, end - position), partition.topic, str(partition.partition))
 
     def stop(self) -> None:
         """Finish the write in flight and leave the group. `run` returns afterwards."""

@@ -126,7 +126,7 @@ def answering(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+    except (exc.OperationalError, exc.InterfaceError) as error:
         why = str(error.orig).strip().splitlines()[0].rstrip(".")
         raise DatabaseUnavailable(f"the history in {name} does not answer: {why}.") from error
 

@@ -11,8 +11,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.history.projection import Rows, project
 from playhead.history.store import HistoryStore, Span
+from playhead.metrics import HISTORY_WRITE_DURATION
 from playhead.records import Partition, StoredRecord
 
 MAX_BATCH_RECORDS = 20_000
@@ -39,15 +41,20 @@ class Scribe:
 
     Attributes:
         written: how many records were.
+        writes: how long the transactions took, seconds.
     """
 
-    def __init__(self, store: HistoryStore, prefix: str, failed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, store: HistoryStore, prefix: str, clock: Clock = SYSTEM_CLOCK, failed: Callable[[], None] = lambda: None
+    ) -> None:
         self.written = 0
+        self.writes = HISTORY_WRITE_DURATION.histogram()
         self.failure: Exception | None = None
         self.pen = asyncio.Lock()
         """Held by a write. Whoever else changes much in the database takes it as well."""
         self._store = store
         self._prefix = prefix
+        self._clock = clock
         self._failed = failed
         self._gathered = Batch()
         self._writing: asyncio.Task[None] | None = None
@@ -105,7 +112,9 @@ class Scribe:
                 async with self.pen:
                     batch, self._gathered = self._gathered, Batch()
                     self._room.set()
+                    began = self._clock.monotonic()
                     await asyncio.to_thread(self._store.write, batch.rows, batch.spans)
+                    self.writes.add(self._clock.monotonic() - began)
                 self.written += batch.records
         except Exception as error:  # noqa: BLE001 -- nobody awaits this task: whoever adds is told
             self.failure = error

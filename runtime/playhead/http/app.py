@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from playhead.http.endpoints import Health, Sending, index
 from playhead.http.limits import DEFAULT_LIMITS, Limits
 from playhead.http.outermost import Outermost
 from playhead.http.readiness import BrokerProbe, WorkerState
+from playhead.http.scrape import Scrape, installed_version
 from playhead.http.timers import Schedules, Timers
 from playhead.timers.listing import PendingTimers
 from playhead.topics import DELAY
@@ -75,7 +75,7 @@ def create_app(
     # No /docs, no /redoc: FastAPI's pages load their scripts from a CDN.
     app = Api(
         title="Playhead",
-        version=_version(),
+        version=installed_version(),
         summary="Send events; jobs run on them.",
         docs_url=None,
         redoc_url=None,
@@ -85,6 +85,7 @@ def create_app(
     )
     app.add_middleware(Outermost)
     sending, health = Sending(client, limits), Health(broker_reached, worker, limits)
+    scrape = Scrape("http", [client.samples], probe=broker_reached, state=worker, limit_seconds=limits.ready_seconds)
     timers, schedules = Timers(client, pending, limits), Schedules(client, pending)
     routes = APIRouter(route_class=PlainRoute)
     routes.add_api_route("/trigger", sending.trigger, methods=["POST"], **openapi.TRIGGER)
@@ -98,13 +99,7 @@ def create_app(
     routes.add_api_route("/api/schedules/{job_id}", schedules.take_back, methods=["DELETE"], **openapi.TAKE_BACK)
     routes.add_api_route("/healthz", health.alive, methods=["GET"], **openapi.ALIVE)
     routes.add_api_route("/readyz", health.ready, methods=["GET"], **openapi.READY)
+    routes.add_api_route("/metrics", scrape.answer, methods=["GET"], **openapi.SCRAPE)
     routes.add_api_route("/", index, methods=["GET"], **openapi.INDEX)
     app.include_router(routes)
     return app
-
-
-def _version() -> str:
-    try:
-        return version("playhead")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "0"

@@ -29,6 +29,7 @@ GET  /api/schedules       jobs that run by the clock, and when they are due next
 POST /api/schedules/JOB/run   run one now; DELETE /api/schedules/JOB takes its schedule back
 GET  /healthz             is the process alive
 GET  /readyz              can events be sent, and do the worker's tasks run
+GET  /metrics             what it counts, for Prometheus
 GET  /openapi.json        the description of all of it
 
 curl -X POST http://localhost:3002/trigger \\

@@ -336,6 +336,15 @@ READY: Final[dict[str, Any]] = {
     },
 }
 
+SCRAPE: Final[dict[str, Any]] = {
+    "operation_id": "metrics",
+    "summary": "What this process counts, for Prometheus",
+    "description": "In the text format of Prometheus, or of OpenMetrics for who asks for it.",
+    "tags": ["health"],
+    "response_description": "The metrics; see METRICS.md.",
+    "response_class": PlainTextResponse,
+}
+
 INDEX: Final[dict[str, Any]] = {
     "operation_id": "index",
     "summary": "The endpoints, as text",

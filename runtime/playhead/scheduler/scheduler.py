@@ -11,8 +11,9 @@ import structlog
 from playhead.broker.contract import Broker, TopicInfo
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.config import Settings
+from playhead.group.log_ends import LogEnds
 from playhead.group.member import Phase
-from playhead.scheduler.lateness import Lateness
+from playhead.metrics import Histogram, Samples
 from playhead.scheduler.work import TimerWork
 from playhead.timers.store import TimerStore, open_store
 
@@ -37,6 +38,7 @@ class Scheduler:
         self._folder = folder
         self._clock = clock
         self._stopping = asyncio.Event()
+        self._ends = LogEnds(broker, clock)
         self._work = TimerWork(
             broker, settings.topic_prefix, clock, structlog.get_logger("playhead.scheduler"), self._open_store
         )
@@ -47,8 +49,8 @@ class Scheduler:
         return self._work.member.phase is Phase.RUNNING
 
     @property
-    def lateness(self) -> Lateness:
-        """Of what this process has fired."""
+    def lateness(self) -> Histogram:
+        """Of what this process has fired, seconds."""
         return self._work.lateness
 
     def status(self) -> dict[str, dict[str, Any]]:
@@ -57,13 +59,19 @@ class Scheduler:
 
     def pending(self) -> int:
         """How many timers are pending in its partitions."""
-        return sum(task.store.count() for task in self._work.tasks.values())
+        return self._work.pending()
 
-    def metrics(self) -> str:
-        """In Prometheus' text format."""
-        name = "playhead_timers_pending"
-        pending = f"# HELP {name} Timers that are not due yet.\n# TYPE {name} gauge\n{name} {self.pending()}\n"
-        return pending + self.lateness.prometheus()
+    async def look(self) -> None:
+        """Ask the broker what `samples` tells of the lag, seldom.
+
+        Raises:
+            UnknownTopic, NotAuthorized, BrokerUnavailable.
+        """
+        await self._ends.look(p for task in self._work.tasks.values() for p in task.partitions)
+
+    def samples(self) -> Samples:
+        """What there is to tell of its timers."""
+        return self._work.samples(self._ends)
 
     def stop(self) -> None:
         """Commit what is under way and leave the group. `run` returns afterwards."""

@@ -59,6 +59,9 @@ class TimerTask:
     def fetched_to(self, partition: Partition) -> int:
         return self.store.position
 
+    def unfinished_from(self, partition: Partition) -> int:
+        return self.store.position
+
     def resumed(self) -> None:
         """Nothing is ever paused: what is read goes to the store."""
 
@@ -136,17 +139,19 @@ class Told:
 
     Attributes:
         due_ms: when the timer was due that fired; None where none did.
+        buried: whether its timer ends as a dead letter.
     """
 
-    __slots__ = ("due_ms", "task", "timers")
+    __slots__ = ("buried", "due_ms", "task", "timers")
 
     progress: None = None
     offset = -1
 
-    def __init__(self, task: TimerTask, timers: Sequence[Timer], due_ms: int | None) -> None:
+    def __init__(self, task: TimerTask, timers: Sequence[Timer], due_ms: int | None, buried: bool) -> None:
         self.task = task
         self.timers = timers
         self.due_ms = due_ms
+        self.buried = buried
 
     @property
     def dropped(self) -> bool:

@@ -20,13 +20,14 @@ from playhead.broker.contract import Broker, TopicInfo
 from playhead.clock import Clock, within
 from playhead.errors import BrokerUnavailable, Fatal, InvalidInput, StoreUnusable
 from playhead.events import entity_of
+from playhead.group.log_ends import LogEnds
 from playhead.group.member import Group, Member, Phase
 from playhead.group.work import Ending, OwnedTask, Taken
 from playhead.ids import new_event_id
+from playhead.metrics import DEAD_LETTERS, TIMER_LATENESS, TIMERS_OVERDUE, TIMERS_PENDING, Samples
 from playhead.records import Partition, Record, StoredRecord
 from playhead.run import DeadLetter
 from playhead.scheduler.arming import fire_schedule, rearm
-from playhead.scheduler.lateness import Lateness
 from playhead.scheduler.task import TimerTask, Told
 from playhead.serde import MINTED_HEADER, own_headers
 from playhead.timer import CANCELED, RESCHEDULED, SCHEDULER_SOURCE, TOO_LATE, Request, Timer, tombstone
@@ -74,7 +75,8 @@ class TimerWork:
             max_endings=MAX_ENDINGS_PER_COMMIT,
         )
         self.member = Member(group, self, broker, clock, logger)
-        self.lateness = Lateness()
+        self.lateness = TIMER_LATENESS.histogram()
+        self._dead_letters_written = 0
         self._broker = broker
         self._prefix = prefix
         self._clock = clock
@@ -281,7 +283,13 @@ class TimerWork:
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _tell(
-        self, task: TimerTask, timers: Sequence[Timer], records: Sequence[Record], *, due_ms: int | None = None
+        self,
+        task: TimerTask,
+        timers: Sequence[Timer],
+        records: Sequence[Record],
+        *,
+        due_ms: int | None = None,
+        buried: bool = False,
     ) -> None:
         """Commit these records, and the end of these timers with them."""
         now_ms = self._now_ms()
@@ -293,11 +301,11 @@ class TimerWork:
             # A clock that was set back since the timer was taken up must not hold the transaction open.
             ahead_seconds = min(due_ms / 1000 - self._clock.time(), LEAD_MS / 1000)
             not_before = self._clock.monotonic() + ahead_seconds
-        self.member.committer.add(Ending(Told(task, timers, due_ms), [*records, *ends], False, not_before))
+        self.member.committer.add(Ending(Told(task, timers, due_ms, buried), [*records, *ends], False, not_before))
 
     def _bury(self, task: TimerTask, timer: Timer, reason: str) -> None:
         self._logger.error("a timer can't be sent; it goes to the dead letters", timer_id=timer.id, reason=reason)
-        self._tell(task, [timer], [self._dead_letter(task, timer, reason)])
+        self._tell(task, [timer], [self._dead_letter(task, timer, reason)], buried=True)
 
     def _dead_letter(self, task: TimerTask, timer: Timer, reason: str) -> Record:
         now_ms = self._now_ms()
@@ -323,7 +331,8 @@ class TimerWork:
         for told, _, _, _ in endings:
             told.task.gathered -= 1
             if told.due_ms is not None:
-                self.lateness.add(now_ms - told.due_ms)
+                self.lateness.add((now_ms - told.due_ms) / 1000)
+            self._dead_letters_written += told.buried
         self._stir.set()
 
     def refused(self, item: Told, reason: str) -> None:
@@ -340,6 +349,22 @@ class TimerWork:
         if not item.dropped:
             (timer,) = item.timers
             self._bury(item.task, timer, reason)
+
+    # ── being looked at ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pending(self) -> int:
+        """How many timers are pending in its partitions."""
+        return sum(task.store.count() for task in self.tasks.values())
+
+    def samples(self, ends: LogEnds) -> Samples:
+        """What there is to tell of the timers."""
+        tasks = list(self.tasks.values())
+        yield from self.member.samples(ends)
+        yield TIMERS_PENDING.sample(self.pending())
+        yield TIMER_LATENESS.sample(self.lateness)
+        dues = [due for task in tasks if (due := task.next_due_ms())]  # 0 and None: not looked at, and nothing
+        yield TIMERS_OVERDUE.sample(max(0.0, self._clock.time() - min(dues) / 1000) if dues else 0.0)
+        yield DEAD_LETTERS.sample(self._dead_letters_written, GROUP)
 
     # ── letting go ───────────────────────────────────────────────────────────────────────────────────────────────────
 
