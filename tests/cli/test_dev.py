@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -173,6 +174,17 @@ def test_new_project_runs_and_its_data_survives_a_restart(dev: Dev) -> None:
     again = dev.runs(2)
     assert again[0] == first
     assert [run["payload"]["lease"] for run in again] == [1, 2], "the second worker took over"
+
+
+def test_every_process_shows_its_metrics(dev: Dev) -> None:
+    dev.start_and_wait()
+    lines = [json.loads(line) for line in dev.said().splitlines() if line.startswith("{")]
+    urls = [line["url"] for line in lines if line["event"] == "health is served"]
+    parts = []
+    for url in (f"http://127.0.0.1:{dev.port}", *urls):
+        with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
+            parts += re.findall(r'playhead_ready\{part="(\w+)"\} 1\.0', answer.read().decode())
+    assert (parts[0], sorted(parts)) == ("http", ["http", "scheduler", "worker"])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])

@@ -77,6 +77,7 @@ def test_has_the_fields_that_openapi_requires(document: dict[str, Any]) -> None:
         "/api/schedules/{job_id}/run",
         "/healthz",
         "/readyz",
+        "/metrics",
     }
 
 

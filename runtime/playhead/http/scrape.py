@@ -15,7 +15,8 @@ from time import monotonic
 from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.requests import Request
@@ -24,8 +25,7 @@ from starlette.responses import Response
 from playhead.errors import PlayheadError
 from playhead.http.limits import DEFAULT_LIMITS
 from playhead.http.readiness import BrokerProbe, WorkerState
-from playhead.metrics import BROKER_UP, BUILD, METRICS, READY, Histogram, Sample, Samples, Source
-from playhead.metrics import Metric as Declared
+from playhead.metrics import BROKER_UP, BUILD, METRICS, READY, Histogram, Metric, Sample, Samples, Source
 
 LOOK_AGAIN_SECONDS = 15.0
 """How seldom the broker is asked, however often somebody scrapes."""
@@ -39,7 +39,7 @@ class Collected(Collector):
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """See `Collector`. Two sources that tell of the same metric and labels are added up."""
         found: dict[str, dict[tuple[str, ...], float | Histogram]] = {}
         for source in self._sources:
@@ -60,7 +60,7 @@ def _add(told: dict[tuple[str, ...], float | Histogram], sample: Sample) -> None
         told[sample.labels] = before + sample.value
 
 
-def _family(metric: Declared, told: Mapping[tuple[str, ...], float | Histogram]) -> Metric:
+def _family(metric: Metric, told: Mapping[tuple[str, ...], float | Histogram]) -> Family:
     single = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     plain = single(metric.name, metric.help, labels=metric.labels)
     buckets = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
