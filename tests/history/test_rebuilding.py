@@ -121,6 +121,15 @@ class TestVerify:
         change(running, sa.delete(EVENT).where(EVENT.c.id == "e3.2"))
         assert not (await check(place, running)).equal
 
+    async def test_letter_whose_settlement_the_log_has_not_any_more_is_excluded(
+        self, place: Place, running: Running
+    ) -> None:
+        await place.send(letter("x", partition=0), letter("x", "retried", partition=1))
+        await place.written(running)
+        log = place.broker.log(Partition("dead-letter", 1))
+        log.trim(log.end)
+        assert (await check(place, running)).equal
+
     async def test_partition_that_is_stopped_can_not_be_verified(self, place: Place, running: Running) -> None:
         place.broker.log(USERS).lose_tail(3)
         with pytest.raises(HistoryStopped):

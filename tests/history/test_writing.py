@@ -186,6 +186,17 @@ class TestGenerations:
         for one in (reader, new):
             one.close()
 
+    def test_reader_that_comes_while_the_old_one_is_dropped_gets_the_new_one(
+        self, store: HistoryStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        new_generation(store.place, 2, {}).close()
+        store.place.switch(2)
+        store.place.drop(1)
+        looked = [1]  # before it was switched
+        current = store.place.current
+        monkeypatch.setattr(store.place, "current", lambda: looked.pop() if looked else current())
+        assert store.positions() == {}
+
     def test_reader_may_finish_what_it_began(self, store: HistoryStore) -> None:
         write(store, [created(0)], {USERS: Span(0, 1)})
         new_generation(store.place, 2, {}).close()

@@ -6,6 +6,8 @@ JOINING ──▶ RESTORING ── positions from the database, seek ──▶ R
               ▲                                                   │
               └── AWAY (the database, or the broker) ◀────────────┘          each ──▶ STOPPED
 
+and from each ──▶ JOINING, where topics came or went.
+
 The group only divides the partitions; the offsets are the database's. So a write by who was thought dead is Moved, and
 every process on one database, whichever it is, goes on where the rows end.
 """
@@ -61,9 +63,9 @@ class Phase(Enum):
 
 _NEXT = {
     Phase.JOINING: {Phase.RESTORING, Phase.AWAY, Phase.STOPPED},
-    Phase.RESTORING: {Phase.RESTORING, Phase.RUNNING, Phase.AWAY, Phase.STOPPED},
+    Phase.RESTORING: {Phase.RUNNING, Phase.AWAY, Phase.JOINING, Phase.STOPPED},
     Phase.RUNNING: {Phase.RESTORING, Phase.AWAY, Phase.JOINING, Phase.STOPPED},
-    Phase.AWAY: {Phase.RESTORING, Phase.JOINING, Phase.AWAY, Phase.STOPPED},
+    Phase.AWAY: {Phase.RESTORING, Phase.JOINING, Phase.STOPPED},
     Phase.STOPPED: set(),
 }
 
@@ -269,6 +271,8 @@ class Historian:
         """Finish the write in flight. What had gathered is read again by whoever is given the partitions."""
         self._epoch = self._restored = None
         self._positions = {}
+        if self._phase is Phase.RUNNING:
+            self._to(Phase.RESTORING)
         self._again.set()
         await self._scribe.drop()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -126,15 +126,15 @@ class HistoryStore:
     def _begun(self) -> Connection:
         """A connection in a transaction. The generation may be dropped between looking for it and beginning."""
         for attempt in range(_FOLLOW_ATTEMPTS):
-            db = self._read_engine().connect()
             try:
-                db.begin()
+                with ExitStack() as failing:
+                    db = failing.enter_context(self._read_engine().connect())
+                    db.begin()
+                    failing.pop_all()
+                    return db
             except exc.DBAPIError:
-                db.close()
                 if attempt == _FOLLOW_ATTEMPTS - 1 or not self.is_replaced(self._reading_generation):
                     raise
-            else:
-                return db
         raise AssertionError("the last attempt returns or raises")
 
     def _read_engine(self) -> Engine:
