@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from playhead.cli.names import complete_shown_event
 from playhead.cli.output import AsJson, print_data, print_json_line
 from playhead.errors import InvalidInput
 
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def tail(
-    pattern: Annotated[str, typer.Argument(help="Names to show, with * and ?: user.created, 'file.*', 'run.*'.")] = "*",
+    pattern: Annotated[
+        str,
+        typer.Argument(
+            help="Names to show, with * and ?: user.created, 'file.*', 'run.*'.", autocompletion=complete_shown_event
+        ),
+    ] = "*",
     begin: Annotated[str, typer.Option("--from", help="earliest, now, -10m, or 2026-11-24T08:00Z.")] = "now",
     follow: Annotated[bool, typer.Option(help="Go on with what comes, or stop at the end.")] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
