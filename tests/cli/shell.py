@@ -18,6 +18,8 @@ CHECKOUT = Path(__file__).parents[2]
 ROOTS = os.pathsep.join(str(Path(str(m.__file__)).parents[1]) for m in (playhead, playhead_schemas, playhead_consumers))
 PLAYHEAD = [sys.executable, "-P", "-m", "playhead.cli"]
 SECONDS_MAX = 60.0
+NOBODY = {"PLAYHEAD_BOOTSTRAP_SERVERS": "127.0.0.1:9", "PLAYHEAD_SEND_TIMEOUT_SECONDS": "0.2"}
+"""Where no broker answers."""
 
 
 class Done(NamedTuple):

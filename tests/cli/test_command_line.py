@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.sample import job_file
-from tests.cli.shell import PLAYHEAD, environment, playhead_command
+from tests.cli.shell import NOBODY, PLAYHEAD, environment, playhead_command
 
 Write = Callable[[str, str], Path]
-NOBODY = {"PLAYHEAD_BOOTSTRAP_SERVERS": "127.0.0.1:9", "PLAYHEAD_SEND_TIMEOUT_SECONDS": "0.2"}
 
 
 class TestHelp:
@@ -46,10 +45,6 @@ class TestHelp:
         done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True)
         assert done.returncode == 1
         assert done.stderr == "The command line needs typer: pip install 'playhead[cli]'\n"
-
-    def test_shell_completes_commands(self) -> None:
-        env = {"_PLAYHEAD_COMPLETE": "complete_bash", "COMP_WORDS": "playhead to", "COMP_CWORD": "1"}
-        assert playhead_command(env=env).out.split() == ["topics"]
 
 
 class TestExitCodes:
@@ -156,7 +151,16 @@ class TestStreams:
         write("pyproject.toml", '[tool.playhead]\nconsumers = ["ph_json.py"]\n')
         done = playhead_command("jobs", cwd=tmp_path, env=NOBODY)
         assert done.code == 0
-        assert "No lag: no broker answers" in done.err
+        assert "Members and lag are unknown: no broker answers" in done.err
+        assert done.out.splitlines()[1].split()[-2:] == ["unknown", "unknown"]
+
+    def test_jobs_without_a_broker_are_told_from_those_that_never_ran(self, write: Write, tmp_path: Path) -> None:
+        write("ph_json.py", job_file("one"))
+        write("pyproject.toml", '[tool.playhead]\nconsumers = ["ph_json.py"]\n')
+        done = playhead_command("jobs", "--json", cwd=tmp_path, env=NOBODY)
+        (row,) = json.loads(done.out)
+        assert (done.code, row["id"], row["state"], row["members"], row["lag"]) == (0, "one", "unknown", None, None)
+        assert json.loads(done.err)["note"].startswith("Members and lag are unknown: no broker answers")
 
     def test_version_is_data(self) -> None:
         done = playhead_command("--version")

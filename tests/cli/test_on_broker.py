@@ -100,10 +100,23 @@ class TestSendAndTail:
 
     def test_tail_without_a_topic_lists_those_that_are_there(self, here: Installation) -> None:
         here.run("topics", "create", "user")
-        refused = here.run("tail", "order.*")
+        refused = here.run("tail", "order.*", "--no-follow")
         assert refused.code == 2
         assert "no topic matches 'order.*'" in refused.err
         assert "dead-letter, run, schedule, user" in refused.err
+
+    def test_tail_shows_a_topic_that_is_made_later_from_its_first_event_on(self, here: Installation) -> None:
+        here.run("topics", "create", "user")
+        here.run("send", "user.created", ADA)
+        tail = here.start("tail", "*", "--from", "earliest", "--json")
+        assert tail.stdout is not None
+        assert json.loads(tail.stdout.readline())["name"] == "user.created"
+        here.run("topics", "create", "order")
+        assert here.run("send", "order.placed").code == 0
+        assert json.loads(tail.stdout.readline())["name"] == "order.placed"
+        os.killpg(tail.pid, signal.SIGINT)
+        tail.stdout.close()
+        assert tail.wait(20) == 130
 
     def test_tail_follows_until_its_reader_goes(self, here: Installation) -> None:
         here.run("topics", "create", "user")

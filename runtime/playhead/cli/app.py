@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.completion import install_callback, show_callback
+from typer.core import TyperGroup
 
 from playhead.cli import exits
 from playhead.cli.dev import dev
@@ -21,8 +23,29 @@ from playhead.cli.timers import app as timers_app
 from playhead.cli.topics import app as topics_app
 from playhead.cli.worker import worker
 
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+_COMPLETION = {"--show-completion": show_callback, "--install-completion": install_callback}
+
+
+class Commands(TyperGroup):
+    """The commands, with a shell's name after --show-completion and --install-completion.
+
+    Typer's two are flags where it can find out by which shell it was called, and leave a name unread: who asked for
+    zsh's completion got that of the shell at hand.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `TyperGroup.parse_args`."""
+        if len(args) == 2 and args[0] in _COMPLETION:
+            if args[1] not in SHELLS:
+                raise typer.BadParameter(f"{args[1]!r} is none of {', '.join(SHELLS)}.", ctx, param_hint=args[0])
+            _COMPLETION[args[0]](ctx, ctx.command.params[0], args[1])
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="playhead",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -70,11 +93,16 @@ def root(
 def run() -> NoReturn:
     """Run the command line of this process and end it."""
     try:
-        app(prog_name="playhead")
+        # Typer shows what is wrong with the command line in a box; after --json it is raised, and told as JSON.
+        code = app(prog_name="playhead", standalone_mode=not exits.wants_json())
+    except typer.TyperException as error:
+        sys.exit(exits.report_usage(error))
+    except typer.Abort:
+        sys.exit(exits.NEGATIVE)
     except BrokenPipeError:
         raise exits.close_output() from None
     except KeyboardInterrupt:
         sys.exit(exits.INTERRUPTED)
     except Exception as error:  # noqa: BLE001 -- the last resort: what is not Playhead's own error is a bug
         sys.exit(exits.report(error))
-    sys.exit(0)
+    sys.exit(code)

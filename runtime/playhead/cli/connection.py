@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from playhead.broker.contract import Broker
+from playhead.cli.output import say
 from playhead.cli.project import Project
 from playhead.config import ENV_PREFIX, Settings
 from playhead.errors import BrokerUnavailable
@@ -20,15 +21,25 @@ DEV_LOCK = "dev.lock"
 """In the data folder: held by a running `playhead dev`, with what it says of itself."""
 
 
-def settings_of(project: Project, env: Mapping[str, str] = os.environ) -> Settings:
+def settings_of(
+    project: Project, env: Mapping[str, str] = os.environ, *, tell: Callable[[str], object] = say
+) -> Settings:
     """The settings of the environment; where they name no broker, that of a `playhead dev` running in this project.
+
+    Args:
+        tell: is told, as a sentence, where there is none either and the default is taken.
 
     Raises:
         InvalidSetting: a variable can't be used.
     """
     if env.get(f"{ENV_PREFIX}BOOTSTRAP_SERVERS"):
         return Settings.from_env(env)
-    return Settings.from_env(env, bootstrap_servers=_running_dev(project).get("bootstrap_servers"))
+    servers = _running_dev(project).get("bootstrap_servers")
+    settings = Settings.from_env(env, bootstrap_servers=servers)
+    if servers is None:
+        taken = settings.bootstrap_servers
+        tell(f"No broker is configured and no `playhead dev` runs here: taking the default, {taken}.")
+    return settings
 
 
 def _running_dev(project: Project) -> dict[str, object]:

@@ -12,11 +12,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from playhead.errors import InvalidInput, PlayheadError, Retriable
+
+if TYPE_CHECKING:
+    from typer import TyperException
 
 NEGATIVE = 1
 INVALID = 2
@@ -41,13 +47,22 @@ def exit_code(error: PlayheadError) -> int:
     return FATAL
 
 
+def wants_json(arguments: Sequence[str] | None = None) -> bool:
+    """Whether `--json` is among the command's arguments, or this process's: then stderr is JSON too, a line each."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return "--json" in (given[: given.index("--")] if "--" in given else given)
+
+
 def show(error: PlayheadError) -> None:
-    """Print an error to stderr: code, message, and on a line of its own what to do about it."""
+    """Print an error to stderr: code, message, and on a line of its own what to do about it; JSON after `--json`."""
     from rich.console import Console
     from rich.text import Text
 
     if os.environ.get(TRACEBACK) == "1":
         traceback.print_exception(error)
+    if wants_json():
+        _print_json(error.code, error.message, error.remedy, retriable=error.retriable)
+        return
     text = Text.assemble((f"error {error.code}", "bold red"), ": ", error.message.rstrip())
     if error.remedy:
         text.append("\n  ").append(error.remedy, style="cyan")
@@ -62,6 +77,19 @@ def report(error: Exception) -> int:
     traceback.print_exception(error)
     print(BUG_HINT, file=sys.stderr)
     return BUG
+
+
+def report_usage(error: TyperException) -> int:
+    """Print what is wrong with the command line as JSON, and answer its exit code."""
+    context = getattr(error, "ctx", None)
+    path = "playhead" if context is None else context.command_path
+    _print_json(InvalidInput.code, error.format_message(), f"See: {path} --help", retriable=False)
+    return error.exit_code
+
+
+def _print_json(code: str, message: str, remedy: str, *, retriable: bool) -> None:
+    facts = {"code": code, "message": message, "remedy": remedy, "retriable": retriable}
+    print(json.dumps(facts, ensure_ascii=False), file=sys.stderr)
 
 
 def close_output() -> SystemExit:

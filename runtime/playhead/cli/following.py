@@ -1,14 +1,15 @@
 """Reading many partitions as one stream, without a group: what is there in the order of time, then what comes.
 
 partition 0   ──a────c──┊──f──▶        up to the end as it was when reading began (┊): merged by time, a b c d
-partition 1   ────b────d┊─e───▶        after it: as they arrive, e f
+partition 1   ────b────d┊─e───▶        after it: as they arrive, e f g
+later         ──────────┊───g─▶        made meanwhile: from its first record on
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from playhead.broker.contract import Broker
@@ -22,11 +23,18 @@ _Queue: TypeAlias = "asyncio.Queue[Sequence[StoredRecord] | PlayheadError | None
 
 
 async def follow(
-    broker: Broker, ranges: Mapping[Partition, tuple[int, int]], *, live: bool
+    broker: Broker,
+    ranges: Mapping[Partition, tuple[int, int]],
+    *,
+    live: bool,
+    later: AsyncIterator[Partition] | None = None,
 ) -> AsyncGenerator[StoredRecord]:
     """Every committed record from each partition's range, in the order of time; with `live`, then what comes after.
 
     Close the iterator (`contextlib.aclosing`) when it is left early.
+
+    Args:
+        later: with `live`, partitions that are made meanwhile; it is asked from the end of the past on.
 
     Raises:
         BrokerUnavailable, NotAuthorized: as `Broker.read`.
@@ -49,6 +57,8 @@ async def follow(
             shared: _Queue = asyncio.Queue(_BATCHES_AHEAD_MAX)
             for partition, (start, end) in ranges.items():
                 pump(partition, max(start, end), _NO_END, shared)
+            if later is not None:
+                tasks.append(asyncio.create_task(_take_up(later, pump, shared)))
             while True:
                 for record in await _next(shared) or ():
                     yield record
@@ -56,6 +66,16 @@ async def follow(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _take_up(
+    later: AsyncIterator[Partition], pump: Callable[[Partition, int, int, _Queue], _Queue], queue: _Queue
+) -> None:
+    try:
+        async for partition in later:
+            pump(partition, 0, _NO_END, queue)
+    except PlayheadError as error:
+        await queue.put(error)
 
 
 async def _pump(broker: Broker, partition: Partition, start: int, end: int, queue: _Queue) -> None:

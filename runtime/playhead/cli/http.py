@@ -26,7 +26,7 @@ def http(
 ) -> None:
     """Serve the HTTP API: POST /trigger and the others that GET / lists."""
     from playhead.cli.connection import run_fast, settings_of
-    from playhead.cli.logs import configure_logging
+    from playhead.cli.logs import configure_logging, log_line
     from playhead.cli.project import find_project
     from playhead.cli.stores import lists_folder, own_folder
     from playhead.http import listen
@@ -36,7 +36,7 @@ def http(
     project.import_catalog()
     sockets = listen(host, port)
     with own_folder(lists_folder(project)) as folder:
-        by_ctrl_c = run_fast(_serve(settings_of(project), sockets, folder))
+        by_ctrl_c = run_fast(_serve(settings_of(project, tell=log_line), sockets, folder))
     if by_ctrl_c:
         raise KeyboardInterrupt
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from playhead.cli.names import complete_job
 from playhead.cli.output import AsJson, print_json, print_table, say
 from playhead.errors import InvalidInput, Retriable
 
@@ -27,6 +28,8 @@ COUNTED_OFFSETS_MAX = 1_000
 """A lag up to this is counted in records; a longer one is told in offsets, which is a little more."""
 OFFLINE_PATIENCE_SECONDS = 2.0
 """How long the broker may take to answer a question that can be left out."""
+UNKNOWN = {"state": "unknown", "members": None, "lag": None}
+"""What is told of each job where no broker answers. A lag of None with a known state: the job has never run."""
 
 
 @app.callback()
@@ -35,7 +38,10 @@ def jobs(
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the broker.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Show the project's jobs: id, version, trigger and file, and from the broker its workers and lag."""
+    """Show the project's jobs: id, version, trigger and file, and from the broker its workers and lag.
+
+    Without a broker these two are unknown, and the exit code is 0 all the same: the jobs are the project's.
+    """
     if ctx.invoked_subcommand is not None:
         return
     from playhead.cli.connection import settings_of
@@ -65,13 +71,13 @@ def jobs(
     cells = [[str(row[name]) for name in columns] for row in rows]
     if states:
         columns += ["members#", "lag#"]
-        cells = [[*line, f"{row['members']:,}", _lag(row)] for line, row in zip(cells, rows, strict=True)]
+        cells = [[*line, _members(row), _lag(row)] for line, row in zip(cells, rows, strict=True)]
     print_table(columns, cells)
 
 
 @app.command()
 def reset(
-    job: Annotated[str, typer.Argument(help="The job's id.")],
+    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=complete_job)],
     to: Annotated[str, typer.Option(help="earliest, now, -10m, or 2026-11-24T08:00Z.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: AsJson = False,
@@ -100,14 +106,14 @@ def reset(
 
 
 def _states(settings: Settings, found: Sequence[FoundJob]) -> dict[str, dict[str, Any]]:
-    """Members and lag of each job; empty, with a word on stderr, where no broker answers."""
+    """State, members and lag of each job; unknown, with a word on stderr, where no broker answers."""
     patience_seconds = min(settings.send_timeout_seconds, OFFLINE_PATIENCE_SECONDS)
     quick = settings.model_copy(update={"send_timeout_seconds": patience_seconds})
     try:
         return asyncio.run(_ask(quick, found))
     except Retriable as error:
-        say(f"No lag: {error.message}", style="yellow")
-        return {}
+        say(f"Members and lag are unknown: {error.message}", style="yellow")
+        return {item.job.id: UNKNOWN for item in found}
 
 
 async def _ask(settings: Settings, found: Sequence[FoundJob]) -> dict[str, dict[str, Any]]:
@@ -200,5 +206,11 @@ def reset_metadata(before: Mark | None, offset: int) -> str:
     return encode(replace(owner, crashes=0), offset, ())
 
 
+def _members(row: Mapping[str, Any]) -> str:
+    return "unknown" if row["members"] is None else f"{row['members']:,}"
+
+
 def _lag(row: Mapping[str, Any]) -> str:
+    if row["state"] == "unknown":
+        return "unknown"
     return "not run yet" if row.get("lag") is None else f"{row['lag']:,}"

@@ -26,6 +26,13 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 _FORMATS = ("pretty", "json")
 
 
+def log_line(text: str) -> None:
+    """Tell people something where the log is what they read."""
+    import structlog
+
+    structlog.get_logger("playhead.process").info(text)
+
+
 def configure_logging(env: Mapping[str, str] = os.environ) -> None:
     """Set up structlog and logging for this process. Commands that run for long call it once, at their start.
 

@@ -1,4 +1,7 @@
-"""Data to stdout, words to stderr. With `--json` a command prints one JSON document, or one a line for a stream."""
+"""Data to stdout, words to stderr. With `--json` a command prints one JSON document, or one a line for a stream.
+
+Its words are then JSON too: `{"note": …}`, and an error as `playhead.cli.exits` has it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from playhead.cli.exits import close_output
+from playhead.cli.exits import close_output, wants_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -70,7 +73,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]
 
 def say(text: str, *, style: str = "") -> None:
     """Tell people something, on stderr."""
-    words().print(text, style=style, markup=False)
+    if wants_json():
+        print(json.dumps({"note": text.strip()}, ensure_ascii=False), file=sys.stderr)
+    else:
+        words().print(text, style=style, markup=False)
 
 
 def _write(text: str) -> None:

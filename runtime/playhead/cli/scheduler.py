@@ -23,7 +23,7 @@ def scheduler(
     """
     from playhead.cli.connection import settings_of
     from playhead.cli.hosting import host_scheduler
-    from playhead.cli.logs import configure_logging
+    from playhead.cli.logs import configure_logging, log_line
     from playhead.cli.project import find_project
     from playhead.cli.stores import STORES, own_folder
 
@@ -35,4 +35,4 @@ def scheduler(
 
         sockets = listen(host, port)
     with own_folder(data_dir or project.data_dir / STORES) as folder:
-        host_scheduler(settings_of(project), folder, sockets=sockets)
+        host_scheduler(settings_of(project, tell=log_line), folder, sockets=sockets)

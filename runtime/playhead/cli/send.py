@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from playhead.cli.output import AsJson, print_data, print_json
+from playhead.cli.names import complete_event, doubt
+from playhead.cli.output import AsJson, print_data, print_json, say
 from playhead.errors import InvalidDelay, InvalidInput, PlayheadError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _DELAY_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def send(
-    name: Annotated[str, typer.Argument(help="The event's name, such as user.created.")],
+    name: Annotated[str, typer.Argument(help="The event's name, such as user.created.", autocompletion=complete_event)],
     payload: Annotated[
         str, typer.Argument(help="A JSON object, @FILE for one from a file, - for one from stdin.")
     ] = "{}",
@@ -48,6 +49,8 @@ def send(
     event = outgoing(
         name, values, id=id, key=key, delay=later, at=at
     )  # what is wrong with it shows before a broker is looked for
+    if (why := doubt(event.name, project)) is not None:
+        say(why, style="yellow")
     sent = asyncio.run(_send(settings_of(project), event))
     if json:
         print_json(sent._asdict())

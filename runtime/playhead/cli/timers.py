@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from playhead.cli.names import complete_event, complete_scheduled_job
 from playhead.cli.output import AsJson, print_json, print_table, say
 from playhead.errors import TooLate
 
@@ -66,7 +67,7 @@ def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
 @app.command("list")
 def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, those that are due first.")] = 100,
-    event: Annotated[str, typer.Option(help="Only events of this name.")] = "",
+    event: Annotated[str, typer.Option(help="Only events of this name.", autocompletion=complete_event)] = "",
     json: AsJson = False,
 ) -> None:
     """Show what is pending, by due time."""
@@ -180,7 +181,7 @@ def schedules(json: AsJson = False) -> None:
     _print_rows(["job", "schedule", "catch_up", "next_at"], rows)
 
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete_scheduled_job)]
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from playhead.cli.exits import NEGATIVE
+from playhead.cli.names import complete_entity
 from playhead.cli.output import AsJson, print_data, print_json, print_table, say
 from playhead.errors import InvalidInput
 
@@ -27,7 +28,10 @@ Partitions = Annotated[int, typer.Option(min=1, max=MAX_PARTITIONS, help="Partit
 @app.command()
 def create(
     entity: Annotated[
-        list[str] | None, typer.Argument(help="Entities, such as user. Without: the catalog's and the jobs'.")
+        list[str] | None,
+        typer.Argument(
+            help="Entities, such as user. Without: the catalog's and the jobs'.", autocompletion=complete_entity
+        ),
     ] = None,
     partitions: Partitions = 4,
     replication: Annotated[int, typer.Option(help="Copies of each topic; -1 takes the broker's default.")] = -1,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from playhead.cli.names import complete_job
+
 DEFAULT_GRACE_SECONDS = 30.0
 Grace = Annotated[float, typer.Option(min=0, max=3_600, help="Seconds that running jobs get to end after SIGTERM.")]
 
@@ -15,7 +17,10 @@ def worker(
         list[str] | None,
         typer.Argument(help="Files, folders, modules or module:client. Without: the project's consumers."),
     ] = None,
-    job: Annotated[list[str] | None, typer.Option(help="Run only the job with this id; may be given again.")] = None,
+    job: Annotated[
+        list[str] | None,
+        typer.Option(help="Run only the job with this id; may be given again.", autocompletion=complete_job),
+    ] = None,
     grace: Grace = DEFAULT_GRACE_SECONDS,
     port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Serve /healthz and /readyz on this port.")
@@ -28,7 +33,7 @@ def worker(
     """
     from playhead.cli.connection import settings_of
     from playhead.cli.hosting import host_jobs
-    from playhead.cli.logs import configure_logging
+    from playhead.cli.logs import configure_logging, log_line
     from playhead.cli.project import find_project
     from playhead.cli.targets import find_jobs
 
@@ -41,4 +46,4 @@ def worker(
         from playhead.http import listen
 
         sockets = listen(host, port)
-    host_jobs(jobs, settings_of(project), grace_seconds=grace, sockets=sockets)
+    host_jobs(jobs, settings_of(project, tell=log_line), grace_seconds=grace, sockets=sockets)
