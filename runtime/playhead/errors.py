@@ -12,6 +12,9 @@
     │   ├── InvalidDelay            `delay` or `at` can't be used
     │   ├── TooLate                 the timer has fired, or was canceled before
     │   ├── UnknownSchedule         no job of this id has declared a schedule
+    │   ├── NotInHistory            history has no event, run or dead letter of this id
+    │   ├── AlreadySettled          the dead letter was retried or discarded before
+    │   ├── NotReplayable           what the dead letter is of can't be had any more
     │   └── InvalidSetting          a setting can't be used
     ├── Retriable               nothing is wrong with the request: the same call may succeed later
     │   ├── BrokerUnavailable       the broker did not answer in time
@@ -172,6 +175,39 @@ class UnknownSchedule(InvalidInput):
         self.job_id = job_id
         remedy = f"Jobs that have: {', '.join(known)}." if known else "No job has; a worker declares those of its jobs."
         super().__init__(f"job {job_id!r} has declared no schedule.", remedy=remedy)
+
+
+class NotInHistory(InvalidInput):
+    """History has no event, run or dead letter of this id."""
+
+    code = "PH112"
+    remedy = "Check the id. What has just happened is there a moment later, once history has read it."
+
+    def __init__(self, what: str, id_: str) -> None:
+        self.id = id_
+        super().__init__(f"history has no {what} {id_!r}.")
+
+
+class AlreadySettled(InvalidInput):
+    """The dead letter was retried or discarded before."""
+
+    code = "PH113"
+    remedy = "Nothing was changed. A retry that failed has a dead letter of its own."
+
+    def __init__(self, letter_id: str, state: str) -> None:
+        self.letter_id, self.state = letter_id, state
+        super().__init__(f"dead letter {letter_id!r} is {state}.")
+
+
+class NotReplayable(InvalidInput):
+    """What the dead letter is of can't be had any more, so nobody can work on it again."""
+
+    code = "PH114"
+    remedy = "Send the event again where you have its payload, or discard the letter."
+
+    def __init__(self, letter_id: str, why: str) -> None:
+        self.letter_id, self.why = letter_id, why
+        super().__init__(f"dead letter {letter_id!r} can't be retried: {why}.")
 
 
 class InvalidSetting(InvalidInput):

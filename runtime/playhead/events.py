@@ -34,10 +34,13 @@ from playhead.serde import (
     CE_TYPE,
     CORRELATION,
     DEPTH,
+    FOR_JOB,
     JSON_HEADER,
     MINTED,
     MINTED_HEADER,
     NON_FINITE,
+    REPLAY_ID,
+    REPLAY_OF,
     SENT_BY,
     SPEC_VERSION_HEADER,
     TRACEPARENT,
@@ -366,15 +369,45 @@ def short_text(data: bytes) -> bytes:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What makes a record a replay: a copy of an event, written for one job to work on it again.
+
+    `of` is the run that is replayed, or the dead letter where no run began.
+    """
+
+    id: str
+    of: str
+    job_id: str
+
+    def headers(self) -> Headers:
+        return [(REPLAY_ID, self.id.encode()), (REPLAY_OF, self.of.encode()), (FOR_JOB, self.job_id.encode())]
+
+
+def replay_of(headers: Mapping[str, bytes]) -> Replay | None:
+    """The replay that the headers tell of; None where they tell of none, or it is not whole.
+
+    A foreign sender's header of the same name is then no more than a header: the event is one like all others.
+    """
+    if REPLAY_ID not in headers:
+        return None
+    id_, of, job_id = (headers.get(name) or b"" for name in (REPLAY_ID, REPLAY_OF, FOR_JOB))
+    for text in (id_, of, job_id):
+        if not 0 < len(text) <= MAX_ID_CHARS or not text.isascii():
+            return None
+    return Replay(id_.decode(), of.decode(), job_id.decode())
+
+
 class Event:
     """An event as it was read: its envelope, decoded when asked for, and its payload."""
 
-    __slots__ = ("headers", "id", "record")
+    __slots__ = ("headers", "id", "record", "replay")
 
     def __init__(self, record: StoredRecord, headers: Mapping[str, bytes]) -> None:
         self.record = record
         self.headers = headers
         self.id = self._text(CE_ID)
+        self.replay = replay_of(headers) if REPLAY_ID in headers else None  # there is one of these for every record
 
     def _text(self, name: str) -> str:
         # Kafka knows headers without a value.
@@ -394,6 +427,17 @@ class Event:
         if _REPLACEMENT in text and text.encode() != self.headers[CE_ID]:
             return False  # no UTF-8: other bytes may read the same
         return 0 < len(text) <= MAX_ID_CHARS
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether another record may be the same: its id is not Playhead's, or it is a replay, which may be written
+        twice where the first answer was lost."""
+        return (self.replay is not None or MINTED not in self.headers) and self.has_id and bool(self.name)
+
+    @property
+    def unique_id(self) -> str:
+        """What repeats where the event does: a replay repeats no event, only itself."""
+        return self.id if self.replay is None else f"{self.id}\0{self.replay.id}"
 
     @property
     def name(self) -> str:

@@ -6,6 +6,10 @@
 
 Whatever is in a topic has a row: a record that is no CloudEvent is an event without a name, a run event that can't be
 read is counted as unreadable, and nothing stops the projection.
+
+But for replays. Such a copy is written for one job alone, and says nothing that the original did not: with a row of its
+own an event would be counted, listed and found by its id twice, and a run that a job listens to would end twice. That
+something was replayed, the replay's run tells (`replayOf`), and its dead letter is `retried`.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from playhead.events import MAX_ID_CHARS
+from playhead.events import MAX_ID_CHARS, replay_of
 from playhead.history.schema import SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from playhead.records import StoredRecord
 from playhead.serde import (
@@ -92,6 +96,8 @@ def _project_events(records: Iterable[StoredRecord], base: int, rows: Rows) -> N
     minutes: Counter[tuple[int, str]] = Counter()
     for record in records:
         headers = dict(record.headers)
+        if replay_of(headers) is not None:
+            continue
         id_ = _text(headers.get(CE_ID))
         name = _text(headers.get(CE_TYPE))
         key = None if record.key is None else record.key.decode(errors="replace")
@@ -120,7 +126,10 @@ def _project_events(records: Iterable[StoredRecord], base: int, rows: Rows) -> N
 
 def _project_runs(records: Iterable[StoredRecord], base: int, rows: Rows) -> None:
     for record in records:
-        name = _text(dict(record.headers).get(CE_TYPE))
+        headers = dict(record.headers)
+        if replay_of(headers) is not None:
+            continue
+        name = _text(headers.get(CE_TYPE))
         told = _object(record.value)
         run_id = _string(told, "runId")
         if not run_id:
@@ -158,6 +167,8 @@ def _project_runs(records: Iterable[StoredRecord], base: int, rows: Rows) -> Non
 def _project_letters(records: Iterable[StoredRecord], base: int, rows: Rows) -> None:
     for record in records:
         headers = dict(record.headers)
+        if replay_of(headers) is not None:
+            continue
         name, told = _text(headers.get(CE_TYPE)), _object(record.value)
         if name == "dead-letter.created":
             wrapped = _wrapped_headers(told.get("headers"))
