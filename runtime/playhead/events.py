@@ -24,6 +24,7 @@ from playhead.delay import Delay, When, when
 from playhead.errors import InvalidEventName, InvalidInput, InvalidPayload, Poison
 from playhead.ids import new_event_id
 from playhead.records import Headers, Record, StoredRecord
+from playhead.replay import replay_of
 from playhead.serde import (
     CAUSATION,
     CE_ID,
@@ -34,13 +35,12 @@ from playhead.serde import (
     CE_TYPE,
     CORRELATION,
     DEPTH,
-    FOR_JOB,
     JSON_HEADER,
+    MAX_ID_CHARS,
     MINTED,
     MINTED_HEADER,
     NON_FINITE,
     REPLAY_ID,
-    REPLAY_OF,
     SENT_BY,
     SPEC_VERSION_HEADER,
     TRACEPARENT,
@@ -54,7 +54,6 @@ from playhead.serde import (
 from playhead.topics import RESERVED_ENTITIES, partition_for
 
 MAX_NAME_CHARS = 128
-MAX_ID_CHARS = 255
 MAX_KEY_BYTES = 1_024
 MAX_CAUSATION_DEPTH = 64
 
@@ -367,35 +366,6 @@ def short_text(data: bytes) -> bytes:
     return (
         data if len(data) <= MAX_ID_CHARS and data.isascii() else data.decode(errors="replace")[:MAX_ID_CHARS].encode()
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What makes a record a replay: a copy of an event, written for one job to work on it again.
-
-    `of` is the run that is replayed, or the dead letter where no run began.
-    """
-
-    id: str
-    of: str
-    job_id: str
-
-    def headers(self) -> Headers:
-        return [(REPLAY_ID, self.id.encode()), (REPLAY_OF, self.of.encode()), (FOR_JOB, self.job_id.encode())]
-
-
-def replay_of(headers: Mapping[str, bytes]) -> Replay | None:
-    """The replay that the headers tell of; None where they tell of none, or it is not whole.
-
-    A foreign sender's header of the same name is then no more than a header: the event is one like all others.
-    """
-    if REPLAY_ID not in headers:
-        return None
-    id_, of, job_id = (headers.get(name) or b"" for name in (REPLAY_ID, REPLAY_OF, FOR_JOB))
-    for text in (id_, of, job_id):
-        if not 0 < len(text) <= MAX_ID_CHARS or not text.isascii():
-            return None
-    return Replay(id_.decode(), of.decode(), job_id.decode())
 
 
 class Event:

@@ -15,6 +15,8 @@ from typing import Any
 
 import orjson
 
+MAX_ID_CHARS = 255
+
 CE_ID = "ce_id"
 CE_TYPE = "ce_type"
 CE_SOURCE = "ce_source"

@@ -19,10 +19,11 @@ from playhead.broker.contract import Broker
 from playhead.client import Client
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.errors import AlreadySettled, CheckpointLost, InvalidInput, NotInHistory, NotReplayable, PlayheadError
-from playhead.events import Replay, short_text
+from playhead.events import short_text
 from playhead.history.reading import History, Letter
 from playhead.ids import new_event_id, run_id
 from playhead.records import Headers, Partition, Record, StoredRecord
+from playhead.replay import Replay
 from playhead.run import DeadLetter, DeadLetterDiscarded, DeadLetterRetried
 from playhead.serde import (
     CAUSATION,

@@ -21,15 +21,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from playhead.events import MAX_ID_CHARS, replay_of
 from playhead.history.schema import SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from playhead.records import StoredRecord
+from playhead.replay import replay_of
 from playhead.serde import (
     CAUSATION,
     CE_ID,
     CE_SOURCE,
     CE_TYPE,
     CORRELATION,
+    MAX_ID_CHARS,
     SENT_BY,
     NotJson,
     from_json,
