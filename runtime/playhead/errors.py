@@ -26,12 +26,15 @@
     │   ├── TopicMisfit             a topic's partitions or settings do not fit
     │   ├── TopicGone               a topic was deleted under those who read it
     │   ├── NoBroker                no way to start or find a broker
-    │   ├── AlreadyRunning          another `playhead dev` owns this folder
+    │   ├── AlreadyRunning          another process owns this folder
     │   ├── PortInUse               another program listens on the port
     │   ├── NoJobs                  nothing to run was found
     │   ├── BrokenDownload          a downloaded file is not what was pinned
     │   ├── UnreadableRecords       a batch of the log can't be decompressed or decoded
-    │   └── StoreUnusable           the local store of timers can't be written
+    │   ├── StoreUnusable           the local store of timers can't be written
+    │   ├── HistoryStopped          history can't go on in a partition: the log has not what comes next
+    │   ├── HistoryMisfit           the history's database is another's, or of another format
+    │   └── MissingExtra            a package is not installed that only this command needs
     ├── Fenced                  another member owns the task now; this one drops its work
     └── Poison                  this record can never be read; it goes to the dead letters
 
@@ -295,7 +298,7 @@ class NoBroker(Fatal):
 
 
 class AlreadyRunning(Fatal):
-    """Another `playhead dev` owns this folder."""
+    """Another process owns this folder or this database."""
 
     code = "PH305"
 
@@ -331,6 +334,30 @@ class StoreUnusable(Fatal):
     remedy = (
         "Free space there, or use another folder: playhead scheduler --data-dir. It is only a cache of topic `delay`."
     )
+
+
+class HistoryStopped(Fatal):
+    """History can't go on in a partition: the log has no longer what comes next there. Never answered by a jump.
+
+    The other partitions are read on; this one is when a person has decided.
+    """
+
+    code = "PH312"
+
+
+class HistoryMisfit(Fatal):
+    """The history's database is another installation's, of another format, or no history at all."""
+
+    code = "PH313"
+
+
+class MissingExtra(Fatal):
+    """A package is not installed that only this command needs."""
+
+    code = "PH314"
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs {package}.", remedy=f"Install it: pip install 'playhead[{extra}]'")
 
 
 class Fenced(PlayheadError):
