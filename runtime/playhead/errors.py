@@ -12,12 +12,16 @@
     │   ├── InvalidDelay            `delay` or `at` can't be used
     │   ├── TooLate                 the timer has fired, or was canceled before
     │   ├── UnknownSchedule         no job of this id has declared a schedule
+    │   ├── NotInHistory            history has no event, run or dead letter of this id
+    │   ├── AlreadySettled          the dead letter was retried or discarded before
+    │   ├── NotReplayable           what the dead letter is of can't be had any more
     │   └── InvalidSetting          a setting can't be used
     ├── Retriable               nothing is wrong with the request: the same call may succeed later
     │   ├── BrokerUnavailable       the broker did not answer in time
     │   ├── SchedulerSilent         no scheduler answered in time
     │   ├── TimersUnread            topic `delay` is still being read
-    │   └── DatabaseUnavailable     the history's database did not answer
+    │   ├── DatabaseUnavailable     the history's database did not answer
+    │   └── NoHistory               there is no history's database yet, or it does not answer
     ├── Fatal                   a person has to act; the process says what to do and stops
     │   ├── BrokerTooOld            the broker's transaction.version is below 2
     │   ├── CheckpointLost          a group's committed offset expired or fell off the log
@@ -179,6 +183,39 @@ class UnknownSchedule(InvalidInput):
         super().__init__(f"job {job_id!r} has declared no schedule.", remedy=remedy)
 
 
+class NotInHistory(InvalidInput):
+    """History has no event, run or dead letter of this id."""
+
+    code = "PH112"
+    remedy = "Check the id. What has just happened is there a moment later, once history has read it."
+
+    def __init__(self, what: str, id_: str) -> None:
+        self.id = id_
+        super().__init__(f"history has no {what} {id_!r}.")
+
+
+class AlreadySettled(InvalidInput):
+    """The dead letter was retried or discarded before."""
+
+    code = "PH113"
+    remedy = "Nothing was changed. A retry that failed has a dead letter of its own."
+
+    def __init__(self, letter_id: str, state: str) -> None:
+        self.letter_id, self.state = letter_id, state
+        super().__init__(f"dead letter {letter_id!r} is {state}.")
+
+
+class NotReplayable(InvalidInput):
+    """What the dead letter is of can't be had any more, so nobody can work on it again."""
+
+    code = "PH114"
+    remedy = "Send the event again where you have its payload, or discard the letter."
+
+    def __init__(self, letter_id: str, why: str) -> None:
+        self.letter_id, self.why = letter_id, why
+        super().__init__(f"dead letter {letter_id!r} can't be retried: {why}.")
+
+
 class InvalidSetting(InvalidInput):
     """A setting from the environment, a flag or [tool.playhead] can't be used."""
 
@@ -232,6 +269,16 @@ class DatabaseUnavailable(Retriable):
 
     code = "PH204"
     remedy = "Check that it is up and PLAYHEAD_HISTORY_DATABASE names it, then try again."
+
+
+class NoHistory(Retriable):
+    """There is no history's database yet, or it does not answer."""
+
+    code = "PH205"
+    remedy = "Start `playhead history`, and check that PLAYHEAD_HISTORY_DATABASE names its database here too."
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"the history in {name} {why}.")
 
 
 class Fatal(PlayheadError):

@@ -14,6 +14,7 @@ events (`RunView.apply`), so its history can be rebuilt from the log alone.
 from __future__ import annotations
 
 import traceback
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -123,6 +124,8 @@ class RunEvent(TypedEvent):
     started_at: str
     duration_ms: float
     logs: list[dict[str, Any]] = []
+    replay_of: str = ""
+    """Of a run that replays another: that one's id, or the dead letter's where no run began."""
 
 
 class RunSucceeded(RunEvent, name="run.succeeded", key="run_id"):
@@ -150,7 +153,7 @@ class DeadLetter(TypedEvent, name="dead-letter.created"):
 
     `key`, `value` and the header values are base64: they may be anything. `value` is None where the record had none, or
     where it is too large to be wrapped: it is then still at the offset named, and so are headers that are left out and
-    the rest of a key that is cut; the reason says so of these. `run_id` is empty where no run began.
+    the rest of a key that is cut; `left_out` and the reason say so of these. `run_id` is empty where no run began.
     """
 
     job_id: str
@@ -164,7 +167,33 @@ class DeadLetter(TypedEvent, name="dead-letter.created"):
     headers: list[tuple[str, str]]
     run_id: str = ""
     attempts: int = 0
+    left_out: list[str] = []
     error: Failure | None = None
+
+    def key_bytes(self) -> bytes | None:
+        """The record's key, as far as it is here. Raises ValueError where it is no base64, like `value_bytes`."""
+        return None if self.key is None else b64decode(self.key, validate=True)
+
+    def value_bytes(self) -> bytes | None:
+        """The record's value."""
+        return None if self.value is None else b64decode(self.value, validate=True)
+
+
+class Settled(TypedEvent):
+    """What the events that settle a dead letter tell. They are in the partition that the letter is in."""
+
+    letter_id: str
+    job_id: str
+
+
+class DeadLetterRetried(Settled, name="dead-letter.retried"):
+    """The job works on the letter's record again, as the run `replay_run_id`. If that fails, it has another letter."""
+
+    replay_run_id: str
+
+
+class DeadLetterDiscarded(Settled, name="dead-letter.discarded"):
+    """Nobody need look at the letter any more."""
 
 
 # ── the fold ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -244,10 +244,9 @@ def main() -> None:
         try:
             rows = [] if PENDING else starts(kafka.bootstrap_servers)
             # The flood first: it leaves the broker's JVM warm, as one in service is.
-            parts: list[Callable[[str], object]] = [throughput, latencies, timers, first_job, memory, kills]
+            parts: list[Callable[[str], object]] = [throughput, latencies, timers, first_job, memory, history, kills]
             if PENDING:
                 parts = [pending]
-            parts: list[Callable[[str], object]] = [throughput, latencies, timers, first_job, memory, history, kills]
             for part in parts:
                 print(f"… {part.__name__}", file=sys.stderr, flush=True)
                 rows += uvloop.run(part(kafka.bootstrap_servers))  # type: ignore[arg-type]

@@ -6,6 +6,10 @@
 
 Whatever is in a topic has a row: a record that is no CloudEvent is an event without a name, a run event that can't be
 read is counted as unreadable, and nothing stops the projection.
+
+But for replays. Such a copy is written for one job alone, and says nothing that the original did not: with a row of its
+own an event would be counted, listed and found by its id twice, and a run that a job listens to would end twice. That
+something was replayed, the replay's run tells (`replayOf`), and its dead letter is `retried`.
 """
 
 from __future__ import annotations
@@ -17,15 +21,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from playhead.events import MAX_ID_CHARS
 from playhead.history.schema import SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from playhead.records import StoredRecord
+from playhead.replay import replay_of
 from playhead.serde import (
     CAUSATION,
     CE_ID,
     CE_SOURCE,
     CE_TYPE,
     CORRELATION,
+    MAX_ID_CHARS,
     SENT_BY,
     NotJson,
     from_json,
@@ -93,6 +98,8 @@ def _project_events(records: Iterable[StoredRecord], base: int, rows: Rows) -> N
     minutes: Counter[tuple[int, str]] = Counter()
     for record in records:
         headers = dict(record.headers)
+        if replay_of(headers) is not None:
+            continue
         id_ = _text(headers.get(CE_ID))
         name = _text(headers.get(CE_TYPE))
         key = None if record.key is None else _fitting(record.key.decode(errors="replace"))
@@ -121,7 +128,10 @@ def _project_events(records: Iterable[StoredRecord], base: int, rows: Rows) -> N
 
 def _project_runs(records: Iterable[StoredRecord], base: int, rows: Rows) -> None:
     for record in records:
-        name = _text(dict(record.headers).get(CE_TYPE))
+        headers = dict(record.headers)
+        if replay_of(headers) is not None:
+            continue
+        name = _text(headers.get(CE_TYPE))
         told = _object(record.value)
         run_id = _string(told, "runId")
         if not run_id:
@@ -159,6 +169,8 @@ def _project_runs(records: Iterable[StoredRecord], base: int, rows: Rows) -> Non
 def _project_letters(records: Iterable[StoredRecord], base: int, rows: Rows) -> None:
     for record in records:
         headers = dict(record.headers)
+        if replay_of(headers) is not None:
+            continue
         name, told = _text(headers.get(CE_TYPE)), _object(record.value)
         if name == "dead-letter.created":
             wrapped = _wrapped_headers(told.get("headers"))
