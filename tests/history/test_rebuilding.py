@@ -172,6 +172,22 @@ class TestRebuild:
         assert (await check(place, running)).equal
         assert len(rows(running.store, EVENT)) == 30
 
+    async def test_new_one_never_shows_less_than_the_old_one(
+        self, place: Place, url: str, running: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What the old one got after the new one had caught up is read before they change places."""
+
+        async def caught_up(*_: object) -> int:
+            return 0
+
+        await place.stop(running)
+        monkeypatch.setattr("playhead.history.rebuild._catch_up", caught_up)
+        store = HistoryStore(url)
+        before = len(rows(store, EVENT))
+        await rebuild(place.broker, store.place, "")
+        assert len(rows(store, EVENT)) == before > 0
+        store.close()
+
     async def test_what_was_killed_in_the_middle_changes_nothing_and_is_cleaned_up(
         self, place: Place, running: Running
     ) -> None:
