@@ -111,6 +111,14 @@ class Client:
     ) -> None:
         await self.close()
 
+    async def broker(self) -> Broker:
+        """The broker that it sends to; connects where it has not yet.
+
+        Raises:
+            BrokerUnavailable, BrokerTooOld.
+        """
+        return await self._connected()
+
     async def _connected(self) -> Broker:
         if self._broker is not None:
             return self._broker

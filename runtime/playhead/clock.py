@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+LOOK_AGAIN_SECONDS = 0.25
+"""How soon it is noticed that the machine's clock was set forward."""
+
 
 class Clock(Protocol):
     """The time of day, a monotonic time for measuring, and waiting."""
@@ -24,6 +27,15 @@ class Clock(Protocol):
         """Return after `seconds` have passed on this clock."""
         ...
 
+    def announce(self, was_set: Callable[[], None]) -> float:
+        """Call `was_set` whenever the time of day is set, if this clock can tell.
+
+        Returns:
+            After how many seconds whoever waits for a time of day has to look again, since the clock can't tell; else
+            infinity.
+        """
+        ...
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -33,6 +45,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def announce(self, was_set: Callable[[], None]) -> float:
+        return LOOK_AGAIN_SECONDS
 
 
 SYSTEM_CLOCK = SystemClock()

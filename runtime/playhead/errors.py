@@ -11,10 +11,12 @@
     │   ├── InvalidSchedule         a cron, an interval or what goes with it can't be used
     │   ├── InvalidDelay            `delay` or `at` can't be used
     │   ├── TooLate                 the timer has fired, or was canceled before
+    │   ├── UnknownSchedule         no job of this id has declared a schedule
     │   └── InvalidSetting          a setting can't be used
     ├── Retriable               nothing is wrong with the request: the same call may succeed later
     │   ├── BrokerUnavailable       the broker did not answer in time
-    │   └── SchedulerSilent         no scheduler answered in time
+    │   ├── SchedulerSilent         no scheduler answered in time
+    │   └── TimersUnread            topic `delay` is still being read
     ├── Fatal                   a person has to act; the process says what to do and stops
     │   ├── BrokerTooOld            the broker's transaction.version is below 2
     │   ├── CheckpointLost          a group's committed offset expired or fell off the log
@@ -24,7 +26,8 @@
     │   ├── PortInUse               another program listens on the port
     │   ├── NoJobs                  nothing to run was found
     │   ├── BrokenDownload          a downloaded file is not what was pinned
-    │   └── UnreadableRecords       a batch of the log can't be decompressed or decoded
+    │   ├── UnreadableRecords       a batch of the log can't be decompressed or decoded
+    │   └── StoreUnusable           the local store of timers can't be written
     ├── Fenced                  another member owns the task now; this one drops its work
     └── Poison                  this record can never be read; it goes to the dead letters
 
@@ -159,6 +162,17 @@ class TooLate(InvalidInput):
         super().__init__(f"timer {timer_id!r} is not pending: it has fired, was canceled before, or never was.")
 
 
+class UnknownSchedule(InvalidInput):
+    """No job of this id has declared a schedule, or it was taken back."""
+
+    code = "PH111"
+
+    def __init__(self, job_id: str, known: Sequence[str]) -> None:
+        self.job_id = job_id
+        remedy = f"Jobs that have: {', '.join(known)}." if known else "No job has; a worker declares those of its jobs."
+        super().__init__(f"job {job_id!r} has declared no schedule.", remedy=remedy)
+
+
 class InvalidSetting(InvalidInput):
     """A setting from the environment, a flag or [tool.playhead] can't be used."""
 
@@ -195,6 +209,16 @@ class SchedulerSilent(Retriable):
 
     code = "PH202"
     remedy = "Check that a scheduler runs (playhead scheduler), then ask again: what was asked for may be done by then."
+
+
+class TimersUnread(Retriable):
+    """Topic `delay` is being read, for the first time or after a long while."""
+
+    code = "PH203"
+    remedy = "Ask again later; it is done once, and goes on meanwhile."
+
+    def __init__(self, read: int, offsets: int) -> None:
+        super().__init__(f"topic `delay` is still being read: {read:,} of {offsets:,} offsets.")
 
 
 class Fatal(PlayheadError):
@@ -255,6 +279,15 @@ class UnreadableRecords(Fatal):
     """A batch of the log can't be decompressed or decoded. Never skipped: it may hold any number of events."""
 
     code = "PH309"
+
+
+class StoreUnusable(Fatal):
+    """The local store of timers can't be written: the disk is full, or the folder can't be."""
+
+    code = "PH310"
+    remedy = (
+        "Free space there, or use another folder: playhead scheduler --data-dir. It is only a cache of topic `delay`."
+    )
 
 
 class Fenced(PlayheadError):

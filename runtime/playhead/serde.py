@@ -45,6 +45,21 @@ JSON_HEADER = ("content-type", b"application/json")
 MINTED_HEADER = (MINTED, b"1")
 
 
+def own_headers(
+    name: bytes, id_: bytes, source: bytes, now_ms: int, *more: tuple[str, bytes]
+) -> list[tuple[str, bytes]]:
+    """The headers of an event that Playhead itself writes; its name first, as whoever skips events needs it."""
+    return [
+        (CE_TYPE, name),
+        (CE_ID, id_),
+        SPEC_VERSION_HEADER,
+        (CE_SOURCE, source),
+        (CE_TIME, rfc3339(now_ms).encode()),
+        JSON_HEADER,
+        *more,
+    ]
+
+
 NON_FINITE = "a number is NaN or infinite"
 
 

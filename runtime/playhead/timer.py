@@ -26,7 +26,6 @@ from playhead.records import Headers, Record, StoredRecord
 from playhead.schedule import MAX_DUE_MS, check_catch_up, check_jitter_ms, schedule_from_wire
 from playhead.serde import (
     CE_ID,
-    CE_SOURCE,
     CE_TIME,
     CE_TYPE,
     DUE,
@@ -34,13 +33,16 @@ from playhead.serde import (
     MINTED_HEADER,
     PARTITION_KEY,
     SCHEDULE,
-    SPEC_VERSION_HEADER,
+    NotJson,
     from_json,
+    own_headers,
     rfc3339,
     to_json,
 )
 from playhead.topics import partition_for
 
+SCHEDULER_SOURCE = b"/playhead/scheduler"
+"""`ce_source` of what the scheduler itself has to say."""
 TIMER, CANCEL, SCHEDULED = "timer", "cancel", "schedule"
 _NO_MARK = "-"
 _REQUEST, _ANSWER = b"timer.cancel", b"timer.answer"
@@ -98,6 +100,13 @@ class Timer(NamedTuple):
         """The job whose schedule this is an occurrence of, or empty."""
         return (self.header(SCHEDULE) or b"").decode(errors="replace")
 
+    def payload(self) -> Any:
+        """Of the event, for people: what is no JSON, as text."""
+        try:
+            return from_json(self.value or b"null")
+        except NotJson:
+            return (self.value or b"").decode(errors="replace")
+
     def event(self, topic: str, partitions: int, now_ms: int) -> Record:
         """The event, as it is sent now."""
         return _event(self.id, self.value, self.headers, topic, partitions, now_ms)
@@ -126,17 +135,9 @@ def armed_record(
     job_id: str, event_id: str, name: str, payload: Any, due_ms: int, topic: str, partitions: int, now_ms: int
 ) -> Record:
     """The timer of a schedule's next occurrence. Its id is the same whoever arms it, so its key needs no mark."""
-    headers = [
-        (CE_TYPE, name.encode()),
-        (CE_ID, event_id.encode()),
-        SPEC_VERSION_HEADER,
-        (CE_SOURCE, b"/playhead/scheduler"),
-        (CE_TIME, rfc3339(now_ms).encode()),
-        JSON_HEADER,
-        (DUE, rfc3339(due_ms).encode()),
-        (PARTITION_KEY, job_id.encode()),
-        (SCHEDULE, job_id.encode()),
-    ]
+    due, key = (DUE, rfc3339(due_ms).encode()), (PARTITION_KEY, job_id.encode())
+    schedule = (SCHEDULE, job_id.encode())
+    headers = own_headers(name.encode(), event_id.encode(), SCHEDULER_SOURCE, now_ms, due, key, schedule)
     partition = partition_for(job_id.encode(), partitions)
     return Record(topic, partition, _key(TIMER, _NO_MARK, event_id), to_json(payload), headers, now_ms)
 

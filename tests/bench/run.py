@@ -1,8 +1,8 @@
 """The figures of README.md: `make bench`. Prints a table in Markdown; ratios are taken within this run.
 
-    python tests/bench/run.py [--quick]
+    python tests/bench/run.py [--quick] [--pending N]
 
-Starts a Kafka of its own. Leave the machine alone meanwhile.
+With --pending it measures N pending timers, nothing else. Starts a Kafka of its own; leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ from playhead.dev.java import find_java  # noqa: E402
 from playhead.dev.local_broker import LocalKafka  # noqa: E402
 from playhead.events import outgoing  # noqa: E402
 from tests.bench import measures, raw  # noqa: E402 -- `tests` is found through the line above
+from tests.bench import pending as pending_timers  # noqa: E402
 from tests.bench.catalog import ThingMade  # noqa: E402
 from tests.bench.lateness import lateness  # noqa: E402
 from tests.survive import fleet  # noqa: E402
 from tests.survive.worker_process import Options  # noqa: E402
 
 QUICK = "--quick" in sys.argv
+PENDING = int(sys.argv[sys.argv.index("--pending") + 1]) if "--pending" in sys.argv else 0
 Row = tuple[str, str, str, str]
 
 
@@ -125,6 +127,10 @@ async def timers(bootstrap: str) -> list[Row]:
         rows.append((f"{what}, p50 / p99 / max", told, "", ""))
     rows.append(("setting timers, events/s", f"{rate:,.0f}", "", ""))
     return rows
+
+
+async def pending(bootstrap: str) -> list[Row]:
+    return await pending_timers.pending(bootstrap, PENDING)
 
 
 def starts(bootstrap: str) -> list[Row]:
@@ -215,9 +221,11 @@ def main() -> None:
         kafka = LocalKafka(Path(folder), find_java(), install(default_home(CHECKOUT / ".playhead")), port=0)
         kafka.start()
         try:
-            rows = starts(kafka.bootstrap_servers)
+            rows = [] if PENDING else starts(kafka.bootstrap_servers)
             # The flood first: it leaves the broker's JVM warm, as one in service is.
             parts: list[Callable[[str], object]] = [throughput, latencies, timers, first_job, memory, kills]
+            if PENDING:
+                parts = [pending]
             for part in parts:
                 print(f"… {part.__name__}", file=sys.stderr, flush=True)
                 rows += uvloop.run(part(kafka.bootstrap_servers))  # type: ignore[arg-type]

@@ -204,7 +204,10 @@ class TestGenerations:
     async def test_heartbeats_are_answered(self, provider: Provider, client: Broker) -> None:
         member = await sole_member(provider, await new_topic(client, 1), tasks=1)
         first = member.membership.last_heartbeat
+        silent = asyncio.create_task(member.membership.silent(member.membership.session_seconds))
         await wait_until(lambda: member.membership.last_heartbeat > first)
+        assert not silent.done()
+        silent.cancel()
 
 
 class TestDescribingGroups:

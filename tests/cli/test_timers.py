@@ -88,7 +88,10 @@ def test_jobs_that_run_by_the_clock_are_listed_with_their_next_time_and_can_be_r
         assert row["job"] == "clock"
         assert "Europe/Berlin" in row["schedule"]
         assert here.run("timers", "run", "clock").code == 0
-        assert here.run("timers", "run", "watch").code == 2
+        assert "PH111" in here.run("timers", "run", "watch").err
+        assert here.run("timers", "unschedule", "clock").code == 0
+        block_until(lambda: not schedules(), seconds=20)
+        assert here.run("timers", "unschedule", "clock").code == 2
     finally:
         assert [ended(process) for process in running] == [0, 0]
     assert here.run("timers", "reset").code == 0

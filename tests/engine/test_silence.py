@@ -93,7 +93,7 @@ class TestSilence:
         scene.broker.faults.next_commit = "unknown_aborted"
         await scene.send(2, seconds=0)
         membership = worker.memberships[0]
-        membership._silent_since = scene.clock.monotonic()
+        membership._fall_silent()
         await scene.clock.advance(8)
         assert (scene.consumer(worker).phase, going.now) == (Phase.ISOLATED, set())
         starts = going.starts

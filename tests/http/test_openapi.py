@@ -70,7 +70,11 @@ def test_has_the_fields_that_openapi_requires(document: dict[str, Any]) -> None:
         "/",
         "/trigger",
         "/api/events",
+        "/api/timers",
         "/api/timers/{timer_id}",
+        "/api/schedules",
+        "/api/schedules/{job_id}",
+        "/api/schedules/{job_id}/run",
         "/healthz",
         "/readyz",
     }

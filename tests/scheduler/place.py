@@ -15,6 +15,7 @@ from playhead.events import Event
 from playhead.scheduler import Scheduler
 from playhead.serde import from_json
 from playhead.testing import VirtualClock
+from playhead.timers.listing import PendingTimers
 from playhead.topics import DEAD_LETTER, DELAY, SCHEDULE, TopicSpec, entity_topic, system_topics
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Place:
         self.broker = MemoryBroker(self.clock)
         self.client = Client("place", settings=Settings(), broker=self.broker, clock=self.clock)
         self.running: list[Running] = []
+        self._looking: list[PendingTimers] = []
 
     async def open(self, partitions: int = 2) -> None:
         await self.broker.start()
@@ -47,6 +49,7 @@ class Place:
         for running in self.running:
             running.task.cancel()
         await asyncio.gather(*(running.task for running in self.running), return_exceptions=True)
+        await asyncio.gather(*(one.close() for one in self._looking))
         await self.client.close()
         await self.broker.stop()
 
@@ -90,6 +93,16 @@ class Place:
     async def send(self, n: int, **options: Any) -> str:
         """Send `thing.made` later; the timer's id."""
         return (await self.client.send_event("thing.made", {"n": n}, **options)).id
+
+    def pending_timers(self, folder: Path | None = None, wait_seconds: float | None = None) -> PendingTimers:
+        """What somebody sees who looks; closed with the place."""
+
+        async def broker() -> MemoryBroker:
+            return self.broker
+
+        made = PendingTimers(broker, DELAY, folder=folder, wait_seconds=wait_seconds, clock=self.clock)
+        self._looking.append(made)
+        return made
 
     # ── what is in the log ───────────────────────────────────────────────────────────────────────────────────────────
 

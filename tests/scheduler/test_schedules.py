@@ -11,14 +11,13 @@ import pytest
 
 from playhead import IO, Client, Occurrence, cron_trigger, interval_trigger
 from playhead.broker.contract import TopicInfo
-from playhead.errors import InvalidJob, InvalidSchedule
+from playhead.errors import InvalidSchedule, UnknownSchedule
 from playhead.job import ScheduleTrigger
 from playhead.records import Record
 from playhead.scheduler.arming import fire_schedule, rearm
 from playhead.testing import JobHarness
 from playhead.timer import Timer, parse_rfc3339, read_key, schedule_record
-from playhead.timers.listing import read_pending
-from playhead.timers.now import run_now
+from playhead.timers.schedules import listed, run_now, take_back
 from playhead.topics import DELAY, SCHEDULE
 from tests.scheduler.place import Place
 
@@ -50,6 +49,23 @@ class TestJobs:
             assert seen[1].previous_due_at == seen[0].due_at
             assert seen[0].job_id == "tick"
             assert [run.state for run in await jobs.runs("tick")] == ["succeeded", "succeeded"]
+
+    async def test_year_of_a_daily_cron_runs_in_seconds(self) -> None:
+        """The real engine and scheduler, arming, firing, running and committing: nobody looks while nothing happens."""
+        client, seen = Client("t"), list[datetime]()
+        zone = ZoneInfo("Europe/Berlin")
+
+        @client.job(id="tick", name="Tick", version="1", trigger=cron_trigger("0 9 * * *", timezone="Europe/Berlin"))
+        async def tick(payload: Occurrence, io: IO) -> None:
+            seen.append(payload.due_at.astimezone(zone))
+
+        started = time.process_time()
+        async with JobHarness(client) as jobs:
+            await jobs.advance(365 * 86_400)
+            assert [run.state for run in await jobs.runs("tick")] == ["succeeded"] * 365
+        assert time.process_time() - started < 5
+        assert {(due.hour, due.minute) for due in seen} == {(9, 0)}
+        assert len({due.date() for due in seen}) == 365
 
     def test_trigger_that_can_never_be_due_is_refused_where_it_is_written(self) -> None:
         with pytest.raises(InvalidSchedule):
@@ -105,21 +121,63 @@ class TestArming:
     async def test_what_is_declared_and_when_it_is_due_can_be_listed(self, place: Place) -> None:
         await place.start()
         await declare(place, "j", cron_trigger("0 9 * * *", timezone="Europe/Berlin"))
-        pending = await read_pending(place.broker, DELAY)
-        declared, armed = pending.schedules()["j"]
-        assert declared["catchUp"] == "one"
-        assert armed is not None
-        assert armed.due_ms == datetime(2026, 1, 1, 9, tzinfo=ZoneInfo("Europe/Berlin")).timestamp() * 1000
+        (row,) = await listed(place.pending_timers(), int(place.clock.time() * 1000), 3)
+        assert row == {
+            "job": "j",
+            "schedule": "cron 0 9 * * * in Europe/Berlin",
+            "zone": "Europe/Berlin",
+            "catchUp": "one",
+            "jitterMs": 0,
+            "armed": True,
+            "next": [f"2026-01-0{day}T08:00:00.000Z" for day in (1, 2, 3)],
+        }
+
+    async def test_schedule_that_nobody_has_armed_yet_is_listed_by_the_time_of_asking(self, place: Place) -> None:
+        await declare(place, "j", interval_trigger(3600, jitter=600))
+        (row,) = await listed(place.pending_timers(), int(place.clock.time() * 1000), 2)
+        assert row["armed"] is False
+        assert row["next"] == ["2026-01-01T01:00:00.000Z", "2026-01-01T02:00:00.000Z"]
+        await place.start()
+        assert (await listed(place.pending_timers(), 0, 2))[0]["next"] == row["next"]  # and without its jitter
 
     async def test_run_now_sends_an_occurrence_beside_the_schedule(self, place: Place) -> None:
         await place.start()
         await declare(place, "j", interval_trigger(3600))
-        await run_now(place.broker, "", "j", int(place.clock.time() * 1000))
+        await run_now(place.broker, "", place.pending_timers(), "j", int(place.clock.time() * 1000))
         assert len(dues(place)) == 1
         await place.clock.advance(3600)
         assert len(dues(place)) == 2
-        with pytest.raises(InvalidJob, match="jobs that have: j"):
-            await run_now(place.broker, "", "k", 0)
+        with pytest.raises(UnknownSchedule, match="Jobs that have: j"):
+            await run_now(place.broker, "", place.pending_timers(), "k", 0)
+
+    async def test_taken_back_schedule_is_gone_until_it_is_declared_again(self, place: Place) -> None:
+        await place.start()
+        pending = place.pending_timers()
+        await declare(place, "j", interval_trigger(60))
+        await place.clock.advance(70)
+        await take_back(place.broker, "", pending, "j", int(place.clock.time() * 1000))
+        await place.clock.advance(300)
+        assert len(dues(place)) == 1
+        assert place.pending() == 0
+        assert await pending.schedules() == {}
+        with pytest.raises(UnknownSchedule):
+            await take_back(place.broker, "", pending, "j", 0)
+        await declare(place, "j", interval_trigger(60))  # as a worker does when it starts
+        await place.clock.advance(60)
+        assert len(dues(place)) == 2
+        assert [told["previousDueAt"] for told in place.occurrences()] == [None, None]
+
+    async def test_what_was_due_while_a_schedule_was_taken_back_is_not_caught_up(self, place: Place) -> None:
+        running = await place.start()
+        await declare(place, "j", interval_trigger(60, catch_up="all"))
+        await place.stop(running)
+        await take_back(place.broker, "", place.pending_timers(), "j", int(place.clock.time() * 1000))
+        place.clock.jump(3600)
+        await place.start()
+        await place.clock.advance(1)
+        await declare(place, "j", interval_trigger(60, catch_up="all"))
+        await place.clock.advance(60)
+        assert len(dues(place)) == 1
 
 
 class TestOutages:

@@ -33,7 +33,7 @@ WHEN = st.sampled_from(["2026-01-01T00:00:03Z", "0001-01-01T00:00:00", "9999-12-
 TOLD = st.fixed_dictionaries(
     {},
     optional={
-        "id": IDS | st.integers(-(1 << 63), (1 << 63) - 1),
+        "id": IDS | st.integers(-(1 << 63), (1 << 63) - 1),  # what JSON takes here
         "newId": IDS | st.none(),
         "dueMs": st.sampled_from([0, -1, 1 << 62, 1_767_225_603_000, "x", None]),
         "dueAt": WHEN,

@@ -64,6 +64,7 @@ from playhead.topics import TopicSpec
 
 __all__ = [
     "METADATA_LIMIT_BYTES",
+    "MIN_WAIT_SECONDS",
     "Appended",
     "Broker",
     "Commit",
@@ -196,6 +197,10 @@ class TopicInfo:
     """Another one each time a topic of this name is made. Empty where the topic was not asked for alone (`topics`)."""
 
 
+MIN_WAIT_SECONDS = 0.001
+"""What a wait for a moment takes at least: a difference that is too small for a float would never pass."""
+
+
 class Ownership(Protocol):
     """What a membership tells its engine when the group moves."""
 
@@ -227,6 +232,10 @@ class Membership(Protocol):
     @property
     def last_heartbeat(self) -> float:
         """When the group last answered a heartbeat, on the clock's monotonic time."""
+        ...
+
+    async def silent(self, seconds: float) -> None:
+        """Return once the group has answered no heartbeat for so long; at once where that is so already."""
         ...
 
     async def checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Mark | None]:

@@ -70,21 +70,24 @@ def dev(
         broker = find_broker(data_dir=project.data_dir, port=kafka_port, progress=progress)
     try:
         from playhead.cli.connection import run_fast
+        from playhead.cli.stores import lists_folder, own_folder
         from playhead.cli.together import Together
 
         warming.join()
         sockets = sockets or _listen(host, port)
-        together = Together(
-            broker=broker,
-            jobs=jobs,
-            sockets=sockets,
-            partitions=partitions,
-            commands=_commands(targets or (), grace, worker=worker),
-            grace_seconds=grace,
-            started=started,
-        )
-        lock.write_facts(pid=os.getpid(), url=together.url, bootstrap_servers=broker.bootstrap_servers)
-        code = run_fast(together.run())
+        with own_folder(lists_folder(project)) as folder:
+            together = Together(
+                broker=broker,
+                timers_folder=folder,
+                jobs=jobs,
+                sockets=sockets,
+                partitions=partitions,
+                commands=_commands(targets or (), grace, worker=worker),
+                grace_seconds=grace,
+                started=started,
+            )
+            lock.write_facts(pid=os.getpid(), url=together.url, bootstrap_servers=broker.bootstrap_servers)
+            code = run_fast(together.run())
     finally:
         broker.stop()
         lock.close()

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from socket import socket
 
     from playhead import Client
@@ -23,21 +24,24 @@ def http(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 picks a free one.")] = HTTP_PORT,
 ) -> None:
-    """Serve the HTTP API: POST /trigger, POST /api/events, /healthz, /readyz."""
+    """Serve the HTTP API: POST /trigger and the others that GET / lists."""
     from playhead.cli.connection import run_fast, settings_of
     from playhead.cli.logs import configure_logging
     from playhead.cli.project import find_project
+    from playhead.cli.stores import lists_folder, own_folder
     from playhead.http import listen
 
     configure_logging()
     project = find_project()
     project.import_catalog()
     sockets = listen(host, port)
-    if run_fast(_serve(settings_of(project), sockets)):
+    with own_folder(lists_folder(project)) as folder:
+        by_ctrl_c = run_fast(_serve(settings_of(project), sockets, folder))
+    if by_ctrl_c:
         raise KeyboardInterrupt
 
 
-async def _serve(settings: Settings, sockets: Sequence[socket]) -> bool:
+async def _serve(settings: Settings, sockets: Sequence[socket], folder: Path) -> bool:
     """Serve until a signal, with the broker or without; whether it was Ctrl-C."""
     import structlog
 
@@ -63,7 +67,7 @@ async def _serve(settings: Settings, sockets: Sequence[socket]) -> bool:
     reaching = asyncio.create_task(_reach(settings, client, found), name="reach the broker")
     reaching.add_done_callback(lambda _: stop.set())  # it ends by itself only where a person has to act
     try:
-        app = create_app(client, broker_reached=reached)
+        app = create_app(client, broker_reached=reached, timers_folder=folder)
         await serve(app, sockets=sockets, stop=stop, started=started)
     finally:
         failed = reaching.done()

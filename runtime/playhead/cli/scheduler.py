@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-STORES = "timers"
-"""In the data folder: the schedulers' stores, which can be deleted at any time."""
 
 
 def scheduler(
@@ -31,6 +25,7 @@ def scheduler(
     from playhead.cli.hosting import host_scheduler
     from playhead.cli.logs import configure_logging
     from playhead.cli.project import find_project
+    from playhead.cli.stores import STORES, own_folder
 
     configure_logging()
     project = find_project()
@@ -41,20 +36,3 @@ def scheduler(
         sockets = listen(host, port)
     with own_folder(data_dir or project.data_dir / STORES) as folder:
         host_scheduler(settings_of(project), folder, sockets=sockets)
-
-
-@contextmanager
-def own_folder(parent: Path) -> Iterator[Path]:
-    """A folder of stores that no other process has open: the first one that is free."""
-    from playhead.dev.lock import FileLock, LockedElsewhere
-
-    for number in count():
-        try:
-            lock = FileLock.take(parent / f"{number}.lock")
-        except LockedElsewhere:
-            continue
-        try:
-            yield parent / str(number)
-        finally:
-            lock.close()
-        return

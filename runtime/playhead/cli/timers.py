@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,9 +14,10 @@ from playhead.cli.output import AsJson, print_json, print_table, say
 from playhead.errors import TooLate
 
 if TYPE_CHECKING:
+    from playhead.broker.contract import Broker
     from playhead.config import Settings
     from playhead.timer import Timer
-    from playhead.timers.listing import Pending
+    from playhead.timers.listing import PendingTimers, Position
 
 app = typer.Typer(name="timers", help="Show what is to be sent later, cancel it, or move it.", no_args_is_help=True)
 
@@ -32,17 +32,16 @@ def _settings() -> Settings:
 
 
 @asynccontextmanager
-async def _pending(settings: Settings) -> AsyncIterator[Pending]:
-    from playhead.cli.connection import connected
-    from playhead.timers.listing import read_pending
-    from playhead.topics import DELAY
+async def _pending() -> AsyncIterator[tuple[Broker, str, PendingTimers]]:
+    """The broker, the prefix of the topics, and what is pending."""
+    from playhead.cli.connection import connected, settings_of
+    from playhead.cli.project import find_project
+    from playhead.cli.stores import pending_timers
 
-    async with connected(settings) as broker:
-        pending = await read_pending(broker, settings.topic_prefix + DELAY)
-        try:
-            yield pending
-        finally:
-            pending.close()
+    project = find_project()
+    settings = settings_of(project)
+    async with connected(settings) as broker, pending_timers(project, settings.topic_prefix, broker) as pending:
+        yield broker, settings.topic_prefix, pending
 
 
 def _row(timer: Timer) -> dict[str, Any]:
@@ -67,14 +66,22 @@ def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
 @app.command("list")
 def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, those that are due first.")] = 100,
+    event: Annotated[str, typer.Option(help="Only events of this name.")] = "",
     json: AsJson = False,
 ) -> None:
     """Show what is pending, by due time."""
 
     async def read() -> tuple[list[dict[str, Any]], bool]:
-        async with _pending(_settings()) as pending:
-            found = list(islice(pending.timers(), limit + 1))
-            return [_row(timer) for timer in found[:limit]], len(found) > limit
+        from playhead.timers.listing import PAGE_TIMERS_MAX, START
+
+        rows: list[dict[str, Any]] = []
+        async with _pending() as (_, _, pending):
+            after: Position | None = START
+            while after is not None and len(rows) < limit:
+                page = await pending.page(after, min(limit - len(rows), PAGE_TIMERS_MAX), name=event)
+                rows += map(_row, page.timers)
+                after = page.after
+        return rows, after is not None
 
     rows, more = asyncio.run(read())
     if json:
@@ -90,11 +97,9 @@ def show(timer_id: TimerId, json: AsJson = False) -> None:
     """Show one timer, with its payload."""
 
     async def read() -> dict[str, Any] | None:
-        from playhead.serde import from_json
-
-        async with _pending(_settings()) as pending:
-            timer = pending.find(timer_id)
-            return None if timer is None else {**_row(timer), "payload": from_json(timer.value or b"null")}
+        async with _pending() as (_, _, pending):
+            timer = await pending.find(timer_id)
+            return None if timer is None else {**_row(timer), "payload": timer.payload()}
 
     row = asyncio.run(read())
     if row is None:
@@ -155,18 +160,17 @@ def schedules(json: AsJson = False) -> None:
     """Show the jobs that run by the clock, and when each is due next."""
 
     async def read() -> list[dict[str, Any]]:
-        from playhead.schedule import schedule_from_wire
-        from playhead.serde import rfc3339
+        from playhead.timers.schedules import listed
 
-        async with _pending(_settings()) as pending:
+        async with _pending() as (_, _, pending):
             return [
                 {
-                    "job": job_id,
-                    "schedule": schedule_from_wire(declared["schedule"]).describe(),
-                    "catch_up": declared.get("catchUp", "one"),
-                    "next_at": None if armed is None else rfc3339(armed.due_ms),
+                    "job": row["job"],
+                    "schedule": row["schedule"],
+                    "catch_up": row["catchUp"],
+                    "next_at": row["next"][0] if row["armed"] else None,
                 }
-                for job_id, (declared, armed) in sorted(pending.schedules().items())
+                for row in await listed(pending, _now_ms(), 1)
             ]
 
     rows = asyncio.run(read())
@@ -176,23 +180,48 @@ def schedules(json: AsJson = False) -> None:
     _print_rows(["job", "schedule", "catch_up", "next_at"], rows)
 
 
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+
+
 @app.command()
-def run(job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")], json: AsJson = False) -> None:
+def run(job_id: JobId, json: AsJson = False) -> None:
     """Run a job that runs by the clock now, beside its schedule."""
 
     async def send() -> dict[str, Any]:
-        from playhead.cli.connection import connected
-        from playhead.timers.now import run_now
+        from playhead.timers.schedules import run_now
 
-        settings = _settings()
-        async with connected(settings) as broker:
-            return await run_now(broker, settings.topic_prefix, job_id, time.time_ns() // 1_000_000)
+        async with _pending() as (broker, prefix, pending):
+            return await run_now(broker, prefix, pending, job_id, _now_ms())
 
     sent = asyncio.run(send())
     if json:
         print_json(sent)
     else:
         say(f"sent {sent['event']}  {sent['id']}")
+
+
+@app.command()
+def unschedule(job_id: JobId, json: AsJson = False) -> None:
+    """Take a job's schedule back: it is due no more, also where the job is gone from the code.
+
+    A worker that has the job declares its schedule again when it starts.
+    """
+
+    async def take() -> None:
+        from playhead.timers.schedules import take_back
+
+        async with _pending() as (broker, prefix, pending):
+            await take_back(broker, prefix, pending, job_id, _now_ms())
+
+    asyncio.run(take())
+    if json:
+        print_json({"job": job_id, "outcome": "taken back"})
+    else:
+        say(f"{job_id} is due no more, until a worker that has it starts again")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @app.command()

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from socket import socket
 from typing import Any
 
@@ -44,6 +45,7 @@ class Together:
     """One installation on this machine, from a broker that runs to the end of everything else.
 
     Args:
+        timers_folder: for the API's cache of topic `delay`.
         commands: of the processes beside, by name: `worker`, `scheduler`.
         started: when the command began, on `time.monotonic`.
     """
@@ -54,6 +56,7 @@ class Together:
         broker: RunningBroker,
         jobs: Sequence[Job],
         sockets: Sequence[socket],
+        timers_folder: Path,
         partitions: int,
         commands: Mapping[str, Sequence[str]],
         grace_seconds: float,
@@ -62,6 +65,7 @@ class Together:
         self._broker = broker
         self._jobs = jobs
         self._sockets = sockets
+        self._timers_folder = timers_folder
         self._partitions = partitions
         self._grace_seconds = grace_seconds
         self._started = started
@@ -119,7 +123,12 @@ class Together:
             return self._exit_code(ended)
 
     async def _serve(self, broker: Broker) -> None:
-        app = create_app(Client("http", broker=broker), broker_reached=reaches(broker), worker=self._state_beside())
+        app = create_app(
+            Client("http", broker=broker),
+            broker_reached=reaches(broker),
+            worker=self._state_beside(),
+            timers_folder=self._timers_folder,
+        )
 
         def accepts() -> None:
             self._http_accepts = True

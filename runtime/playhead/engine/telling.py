@@ -19,22 +19,10 @@ from playhead.engine.live import LiveRun
 from playhead.events import MAX_KEY_BYTES, short_text
 from playhead.ids import new_event_id
 from playhead.job import Job
-from playhead.records import Headers, Record, StoredRecord
+from playhead.records import Record, StoredRecord
 from playhead.run import MAX_OUTPUT_BYTES, Failure
 from playhead.sending import record_of
-from playhead.serde import (
-    CAUSATION,
-    CE_ID,
-    CE_SOURCE,
-    CE_TIME,
-    CE_TYPE,
-    CORRELATION,
-    DEPTH,
-    JSON_HEADER,
-    MINTED_HEADER,
-    SPEC_VERSION_HEADER,
-    rfc3339,
-)
+from playhead.serde import CAUSATION, CE_ID, CORRELATION, DEPTH, MINTED_HEADER, own_headers, rfc3339
 from playhead.topics import event_limit_bytes
 
 _HEADER_ROOM_BYTES = 16
@@ -72,20 +60,20 @@ class Narrator:
             size = len(orjson.dumps(output, default=_plain, option=orjson.OPT_NON_STR_KEYS))
             if size > MAX_OUTPUT_BYTES:
                 raise UnfitOutput(f"what the job returned is {size:,} bytes; {MAX_OUTPUT_BYTES:,} are kept with a run")
-        return self._record(run, b"run.succeeded", value)
+        return self._record(run, b"run.succeeded", value, self.run_topic)
 
     def retrying(self, run: LiveRun, failure: Failure, duration_ms: float, due_ms: int) -> Record:
         """`run.retrying`."""
         told = self._told(run, duration_ms)
         told["error"] = failure.model_dump(by_alias=True)
         told["dueAt"] = rfc3339(due_ms)
-        return self._record(run, b"run.retrying", orjson.dumps(told, default=str))
+        return self._record(run, b"run.retrying", orjson.dumps(told, default=str), self.run_topic)
 
     def failed(self, run: LiveRun, failure: Failure, duration_ms: float) -> Record:
         """`run.failed`."""
         told = self._told(run, duration_ms)
         told["error"] = failure.model_dump(by_alias=True)
-        return self._record(run, b"run.failed", orjson.dumps(told, default=str))
+        return self._record(run, b"run.failed", orjson.dumps(told, default=str), self.run_topic)
 
     def dead_letter(self, run: LiveRun, reason: str, failure: Failure | None, *, minimal: bool = False) -> Record:
         """`dead-letter.created`: for a run that will not be tried again, or a record that could not be read.
@@ -112,9 +100,7 @@ class Narrator:
             "attempts": run.attempt,
             "error": failure.model_dump(by_alias=True) if failure else None,
         }
-        now_ms, partition = self.now_ms(), run.task.number % topic.partitions
-        headers = self._headers(run, b"dead-letter.created", now_ms)
-        return Record(topic.name, partition, run.id.encode(), orjson.dumps(told), headers, now_ms)
+        return self._record(run, b"dead-letter.created", orjson.dumps(told), topic)
 
     def sends(self, run: LiveRun) -> list[Record]:
         """What the run sent, in its order."""
@@ -139,26 +125,20 @@ class Narrator:
             "logs": run.logs,
         }
 
-    def _record(self, run: LiveRun, name: bytes, value: bytes) -> Record:
-        topic, now_ms = self.run_topic, self.now_ms()
-        partition = run.task.number % topic.partitions
-        return Record(topic.name, partition, run.id.encode(), value, self._headers(run, name, now_ms), now_ms)
-
-    def _headers(self, run: LiveRun, name: bytes, now_ms: int) -> Headers:
-        cause = run.event.headers
+    def _record(self, run: LiveRun, name: bytes, value: bytes, topic: TopicInfo) -> Record:
+        now_ms, cause = self.now_ms(), run.event.headers
         event_id = short_text(cause.get(CE_ID) or b"")
-        return [
-            (CE_TYPE, name),
-            (CE_ID, new_event_id().encode()),
-            SPEC_VERSION_HEADER,
-            (CE_SOURCE, self.source),
-            (CE_TIME, rfc3339(now_ms).encode()),
-            JSON_HEADER,
+        headers = own_headers(
+            name,
+            new_event_id().encode(),
+            self.source,
+            now_ms,
             MINTED_HEADER,
             (CAUSATION, event_id),
             (CORRELATION, short_text(cause.get(CORRELATION) or event_id)),
             (DEPTH, b"%d" % (run.event.depth + 1) if DEPTH in cause else b"1"),
-        ]
+        )
+        return Record(topic.name, run.task.number % topic.partitions, run.id.encode(), value, headers, now_ms)
 
 
 def _plain(value: Any) -> Any:

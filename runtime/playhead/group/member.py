@@ -231,6 +231,10 @@ class Member:
     def unknown(self, reason: str) -> None:
         """Whether the commit is in the log only the log can tell: take the tasks over again."""
         self._logger.warning("the outcome of a commit is unknown; restoring", reason=reason)
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Forget what is in memory, and take the tasks over again."""
         if self.phase is not Phase.ISOLATED:  # then nothing is left to lose, and the tasks are restored later
             self._restore()
 
@@ -342,11 +346,11 @@ class Member:
         """Without a heartbeat for two thirds of the session another may own the tasks soon: stop, and start nothing."""
         limit_seconds = self.membership.session_seconds * 2 / 3
         while True:
-            await self._clock.sleep(_HEARTBEAT_CHECK_SECONDS)
-            silent_seconds = self._clock.monotonic() - self.membership.last_heartbeat
-            if silent_seconds > limit_seconds:
+            await self.membership.silent(limit_seconds)
+            while (silent_seconds := self._clock.monotonic() - self.membership.last_heartbeat) >= limit_seconds:
                 self._isolate(silent_seconds)
-            elif self.phase is Phase.ISOLATED:
+                await self._clock.sleep(_HEARTBEAT_CHECK_SECONDS)
+            if self.phase is Phase.ISOLATED:
                 self._restore()
 
     def _isolate(self, silent_seconds: float) -> None:

@@ -22,6 +22,7 @@ from playhead.errors import (
     PlayheadError,
     Retriable,
     TooLate,
+    UnknownSchedule,
     UnknownTopic,
 )
 from playhead.http.limits import MAX_ERROR_CHARS, MAX_FIELDS_NAMED, RETRY_AFTER_SECONDS
@@ -39,6 +40,7 @@ _STATUSES: Final[tuple[tuple[type[PlayheadError], int], ...]] = (
     (EventTooLarge, 413),
     (NotAuthorized, 502),  # these are the server's credentials: nothing that the caller sends could change it
     (TooLate, 409),
+    (UnknownSchedule, 404),
     (InvalidInput, 422),
     (Retriable, 503),
     (PlayheadError, 502),  # the broker answers but can't be used until a person acts (BrokerTooOld, TopicMisfit)
@@ -86,7 +88,7 @@ def error_answer(error: PlayheadError) -> Response:
 def report(error: PlayheadError, status: int) -> None:
     """Log what the operator has to know; a caller's mistakes are the caller's."""
     if status == 503:
-        logger.warning("broker away, event not acknowledged", error=error.message, code=error.code, remedy=error.remedy)
+        logger.warning("not done, and not acknowledged", error=error.message, code=error.code, remedy=error.remedy)
     elif status > 500:
         logger.error("the broker refused", error=error.message, code=error.code, remedy=error.remedy)
 

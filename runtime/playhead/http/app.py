@@ -9,8 +9,10 @@ arrives, and the guide's exact answers are given. FastAPI routes and writes /ope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -21,10 +23,13 @@ from playhead.client import Client
 from playhead.errors import PlayheadError
 from playhead.http import openapi
 from playhead.http.answers import playhead_error, routing_error
-from playhead.http.endpoints import Health, Sending, Timers, index
+from playhead.http.endpoints import Health, Sending, index
 from playhead.http.limits import DEFAULT_LIMITS, Limits
 from playhead.http.outermost import Outermost
 from playhead.http.readiness import BrokerProbe, WorkerState
+from playhead.http.timers import Schedules, Timers
+from playhead.timers.listing import PendingTimers
+from playhead.topics import DELAY
 
 
 class PlainRoute(APIRoute):
@@ -47,6 +52,7 @@ def create_app(
     broker_reached: BrokerProbe,
     worker: WorkerState | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    timers_folder: Path | None = None,
 ) -> FastAPI:
     """The application. The client stays the caller's: it is not opened or closed here.
 
@@ -55,7 +61,17 @@ def create_app(
         broker_reached: asks the broker something now, for /readyz; see `reaches`.
         worker: what the worker beside this server says of itself, for /readyz; None where there is none.
         limits: what is taken at most.
+        timers_folder: for a local cache of topic `delay`, this process's alone; None keeps it in memory. Nothing is
+            read before somebody asks for timers or schedules.
     """
+    topic, wait_seconds = client.settings.topic_prefix + DELAY, limits.timers_seconds
+    pending = PendingTimers(client.broker, topic, folder=timers_folder, wait_seconds=wait_seconds)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await pending.close()
+
     # No /docs, no /redoc: FastAPI's pages load their scripts from a CDN.
     app = Api(
         title="Playhead",
@@ -64,15 +80,22 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=life,
         exception_handlers={PlayheadError: playhead_error, HTTPException: routing_error},
     )
     app.add_middleware(Outermost)
-    sending, timers, health = Sending(client, limits), Timers(client, limits), Health(broker_reached, worker, limits)
+    sending, health = Sending(client, limits), Health(broker_reached, worker, limits)
+    timers, schedules = Timers(client, pending, limits), Schedules(client, pending)
     routes = APIRouter(route_class=PlainRoute)
     routes.add_api_route("/trigger", sending.trigger, methods=["POST"], **openapi.TRIGGER)
     routes.add_api_route("/api/events", sending.batch, methods=["POST"], **openapi.BATCH)
+    routes.add_api_route("/api/timers", timers.page, methods=["GET"], **openapi.TIMERS)
+    routes.add_api_route("/api/timers/{timer_id:path}", timers.show, methods=["GET"], **openapi.TIMER)
     routes.add_api_route("/api/timers/{timer_id:path}", timers.cancel, methods=["DELETE"], **openapi.CANCEL)
     routes.add_api_route("/api/timers/{timer_id:path}", timers.move, methods=["PATCH"], **openapi.MOVE)
+    routes.add_api_route("/api/schedules", schedules.all, methods=["GET"], **openapi.SCHEDULES)
+    routes.add_api_route("/api/schedules/{job_id}/run", schedules.run, methods=["POST"], **openapi.RUN_NOW)
+    routes.add_api_route("/api/schedules/{job_id}", schedules.take_back, methods=["DELETE"], **openapi.TAKE_BACK)
     routes.add_api_route("/healthz", health.alive, methods=["GET"], **openapi.ALIVE)
     routes.add_api_route("/readyz", health.ready, methods=["GET"], **openapi.READY)
     routes.add_api_route("/", index, methods=["GET"], **openapi.INDEX)

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from playhead.client import Client
-from playhead.errors import PlayheadError, Retriable, TooLate
+from playhead.errors import PlayheadError, Retriable
 from playhead.http.answers import JsonAnswer, failure, headers_of, not_ready, report, status_of
 from playhead.http.bodies import read_json
-from playhead.http.envelope import batch_from, event_from, idempotency_key, move_from
+from playhead.http.envelope import batch_from, event_from, idempotency_key
 from playhead.http.limits import Limits
 from playhead.http.readiness import BrokerProbe, WorkerState, what_is_missing
 from playhead.http.refusals import InvalidFields
@@ -21,12 +21,15 @@ from playhead.sending import SentEvent
 INDEX = """\
 Playhead
 
-POST /trigger        send an event: {"event": "user.created", "payload": {...}}
-DEL  /api/timers/ID  cancel an event that was sent with "delay" or "at"; PATCH moves it
-POST /api/events     send many: {"events": [{"event": ..., "payload": ...}, ...]}
-GET  /healthz        is the process alive
-GET  /readyz         can events be sent, and do the worker's tasks run
-GET  /openapi.json   the description of all of it
+POST /trigger             send an event: {"event": "user.created", "payload": {...}}
+POST /api/events          send many: {"events": [{"event": ..., "payload": ...}, ...]}
+GET  /api/timers          what is to be sent later, by due time
+GET  /api/timers/ID       one of them; DELETE cancels it, PATCH moves it
+GET  /api/schedules       jobs that run by the clock, and when they are due next
+POST /api/schedules/JOB/run   run one now; DELETE /api/schedules/JOB takes its schedule back
+GET  /healthz             is the process alive
+GET  /readyz              can events be sent, and do the worker's tasks run
+GET  /openapi.json        the description of all of it
 
 curl -X POST http://localhost:3002/trigger \\
   -H "Content-Type: application/json" \\
@@ -66,29 +69,6 @@ class Sending:
         if away is not None and len(failed) == len(results):
             return JsonAnswer({**failure(away), "results": results}, 503, headers_of(away))
         return JsonAnswer({"results": results}, 207)
-
-
-class Timers:
-    """What becomes of events that are to be sent later."""
-
-    def __init__(self, client: Client, limits: Limits) -> None:
-        self._client, self._limits = client, limits
-
-    async def cancel(self, request: Request) -> Response:
-        """Cancel a timer. Either it never fires, or the answer is 409 and it has."""
-        timer_id = request.path_params["timer_id"]
-        if not await self._client.cancel_event(timer_id):
-            raise TooLate(timer_id)
-        message = f"Timer {timer_id} canceled"
-        return JsonAnswer({"success": True, "message": message, "result": {"id": timer_id, "outcome": "canceled"}})
-
-    async def move(self, request: Request) -> Response:
-        """Move a timer to another moment, under a new id."""
-        timer_id, limits = request.path_params["timer_id"], self._limits
-        body = await read_json(request, limit_bytes=limits.event_body_bytes, seconds=limits.body_seconds)
-        new_id, due_at = await self._client.reschedule_event(timer_id, **move_from(body))
-        result = {"id": new_id, "outcome": "rescheduled", "dueAt": due_at}
-        return JsonAnswer({"success": True, "message": f"Timer {timer_id} rescheduled", "result": result})
 
 
 class Health:

@@ -30,6 +30,8 @@ class Limits:
     """How long a client may take to send its body."""
     ready_seconds: float = 2.0
     """How long GET /readyz waits for the broker."""
+    timers_seconds: float = 5.0
+    """How long a question for timers or schedules waits until what is new in topic `delay` is read."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -15,14 +15,20 @@ from playhead.http.schemas import (
     BatchAnswer,
     BatchRequest,
     BatchUnavailable,
+    DoneAnswer,
     ErrorAnswer,
     MissingAnswer,
     MoveRequest,
     Ready,
+    SchedulesAnswer,
+    ShownTimer,
     TimerAnswer,
+    TimersAnswer,
     TriggerAnswer,
     TriggerRequest,
 )
+from playhead.timers.listing import PAGE_TIMERS_MAX
+from playhead.timers.schedules import TIMES_MAX
 
 _REF = "#/components/schemas/{model}"
 _JSON = "application/json"
@@ -218,6 +224,88 @@ MOVE: Final[dict[str, Any]] = {
         **_SHARED,
     },
     "openapi_extra": {"parameters": [_TIMER_ID], "requestBody": _request(MoveRequest, later={"delay": {"hours": 2}})},
+}
+
+_READING: Final[dict[int | str, dict[str, Any]]] = {
+    503: _answer("Topic `delay` is still being read, or the broker is away.", headers=_RETRY_AFTER),
+    500: _SHARED[500],
+}
+_JOB_ID: Final = {
+    "name": "job_id",
+    "in": "path",
+    "required": True,
+    "description": "The job's id.",
+    "schema": {"type": "string"},
+}
+_NO_SCHEDULE: Final = _answer("No job of this id has declared a schedule, or it was taken back.")
+
+
+def _parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+TIMERS: Final[dict[str, Any]] = {
+    "operation_id": "listTimers",
+    "summary": "What is to be sent later, by due time",
+    "description": "Timers that come or go meanwhile do not move the others: no page has one twice, or leaves one out.",
+    "tags": ["timers"],
+    "response_description": "A page.",
+    "response_model": TimersAnswer,
+    "responses": {**_READING, 422: _answer("A parameter is unknown or can't be used; the answer names it.")},
+    "openapi_extra": {
+        "parameters": [
+            _parameter("limit", "At most so many.", type="integer", minimum=1, maximum=PAGE_TIMERS_MAX, default=100),
+            _parameter("cursor", "`next` of the page before.", type="string"),
+            _parameter("event", "Only events of this name.", type="string"),
+            _parameter("since", "Only what is due then or later; ISO 8601 with its zone.", type="string"),
+            _parameter("before", "Only what is due before.", type="string"),
+        ]
+    },
+}
+
+TIMER: Final[dict[str, Any]] = {
+    "operation_id": "showTimer",
+    "summary": "An event that is to be sent later, with its payload",
+    "tags": ["timers"],
+    "response_description": "It is pending.",
+    "response_model": ShownTimer,
+    "responses": {**_READING, 404: _answer("It has fired, was canceled, or never was.")},
+    "openapi_extra": {"parameters": [_TIMER_ID]},
+}
+
+SCHEDULES: Final[dict[str, Any]] = {
+    "operation_id": "listSchedules",
+    "summary": "Jobs that run by the clock, and when they are due next",
+    "tags": ["schedules"],
+    "response_description": "All of them, by job.",
+    "response_model": SchedulesAnswer,
+    "responses": {**_READING, 422: _answer("A parameter is unknown or can't be used; the answer names it.")},
+    "openapi_extra": {
+        "parameters": [
+            _parameter("times", "So many next times of each.", type="integer", minimum=0, maximum=TIMES_MAX, default=5)
+        ]
+    },
+}
+
+RUN_NOW: Final[dict[str, Any]] = {
+    "operation_id": "runNow",
+    "summary": "Run a job that runs by the clock now, beside its schedule",
+    "tags": ["schedules"],
+    "response_description": "An occurrence that is due now is in the log.",
+    "response_model": TriggerAnswer,
+    "responses": {**_READING, 404: _NO_SCHEDULE},
+    "openapi_extra": {"parameters": [_JOB_ID]},
+}
+
+TAKE_BACK: Final[dict[str, Any]] = {
+    "operation_id": "takeBackSchedule",
+    "summary": "Let a job be due no more",
+    "description": "Also one that is gone from the code. A worker that has the job declares it again when it starts.",
+    "tags": ["schedules"],
+    "response_description": "It is due no more; what is being fired at this moment still comes.",
+    "response_model": DoneAnswer,
+    "responses": {**_READING, 404: _NO_SCHEDULE},
+    "openapi_extra": {"parameters": [_JOB_ID]},
 }
 
 ALIVE: Final[dict[str, Any]] = {

@@ -121,6 +121,60 @@ class TimerAnswer(BaseModel):
     result: TimerPlace
 
 
+class PendingTimer(BaseModel):
+    """An event that is to be sent later."""
+
+    id: str = Field(examples=["01997f3e-5b7a-7000-9c1d-6a8f5a0c1b2d"])
+    event: str = Field(description="Its name.", examples=["user.created"])
+    key: str = Field(description="The key that it will have.")
+    dueAt: str = Field(examples=["2027-03-01T08:00:00.000Z"])
+    schedule: str | None = Field(description="The job whose schedule it is an occurrence of.")
+
+
+class ShownTimer(PendingTimer):
+    """The same, with what is in it."""
+
+    payload: Any
+
+
+class TimersAnswer(BaseModel):
+    """A page, by due time."""
+
+    items: list[PendingTimer]
+    next: str | None = Field(
+        description="The `cursor` of the next page; null at the end. A page that has it may have fewer items than "
+        "`limit`, also none, where only one name was asked for."
+    )
+
+
+class JobSchedule(BaseModel):
+    """A job that runs by the clock."""
+
+    job: str = Field(examples=["report"])
+    schedule: str = Field(description="For people.", examples=["cron 0 9 * * 1-5 in Europe/Berlin"])
+    zone: str | None = Field(description="Of a cron; null for an interval.", examples=["Europe/Berlin"])
+    catchUp: Literal["skip", "one", "all"] = Field(description="What becomes of occurrences that were missed.")
+    jitterMs: int = Field(ge=0, description="Up to so much later each of them fires.")
+    armed: bool = Field(description="Whether a scheduler has taken it up.")
+    next: list[str] = Field(
+        description="When it is due next, without jitter. A first moment that has passed waits for a scheduler.",
+        examples=[["2027-03-01T08:00:00.000Z"]],
+    )
+
+
+class SchedulesAnswer(BaseModel):
+    """Every job that has declared a schedule."""
+
+    items: list[JobSchedule]
+
+
+class DoneAnswer(BaseModel):
+    """It is done."""
+
+    success: Literal[True]
+    message: str
+
+
 class MissingAnswer(BaseModel):
     """There is no event, or it is empty."""
 

@@ -14,9 +14,7 @@ from playhead.config import Settings
 from playhead.group.member import Phase
 from playhead.scheduler.lateness import Lateness
 from playhead.scheduler.work import TimerWork
-from playhead.timers.store import TimerStore, delete_store
-
-DEFAULT_DELETE_RETENTION_MS = 86_400_000
+from playhead.timers.store import TimerStore, open_store
 
 
 class Scheduler:
@@ -80,12 +78,4 @@ class Scheduler:
         await self._work.member.run(self._stopping, 0.0)
 
     def _open_store(self, topic: TopicInfo, number: int, anew: bool) -> TimerStore:
-        if self._folder is None:
-            return TimerStore(None, topic.id)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{topic.name}-{number}.db"
-        if anew:
-            delete_store(path)
-        # What is older may have missed a tombstone that was compacted away.
-        retention_ms = int(topic.config.get("delete.retention.ms", DEFAULT_DELETE_RETENTION_MS))
-        return TimerStore(path, topic.id, int(self._clock.time() * 1000) - retention_ms // 2)
+        return open_store(self._folder, topic, number, int(self._clock.time() * 1000), anew=anew)

@@ -19,7 +19,7 @@ from playhead.broker.contract import Mark
 from playhead.group.checkpoint import Owner, encode
 from playhead.records import Partition, StoredRecord
 from playhead.timer import CANCEL, SCHEDULED, Request, Timer, read_key
-from playhead.timers.store import Place, TimerStore, Unwanted
+from playhead.timers.store import Place, StoreBroken, TimerStore, Unwanted
 
 START = Place(-1, -1)
 
@@ -36,6 +36,8 @@ class TimerTask:
         self.store = store
         self.moved = False
         self.alive = True
+        self.broken: StoreBroken | None = None
+        """Why the store takes nothing more."""
         self.cursor = START
         self.gone: set[bytes] = set()
         """Keys of timers that a commit, gathered or in the log, ends."""
@@ -70,7 +72,11 @@ class TimerTask:
         records = [record for record in records if record.offset >= self.store.position]
         if not records:
             return
-        placed = self.store.apply(records, records[-1].offset + 1, self._now_ms())
+        try:
+            placed = self.store.apply(records, records[-1].offset + 1, self._now_ms())
+        except StoreBroken as error:
+            self.broken = error
+            return
         for place in placed:
             self._look_from(place)
         for record in records:

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from playhead.broker.contract import Broker, TopicInfo
 from playhead.clock import Clock, within
-from playhead.errors import BrokerUnavailable, Fatal, InvalidInput
+from playhead.errors import BrokerUnavailable, Fatal, InvalidInput, StoreUnusable
 from playhead.events import entity_of
 from playhead.group.member import Group, Member, Phase
 from playhead.group.work import Ending, OwnedTask, Taken
@@ -28,9 +28,9 @@ from playhead.run import DeadLetter
 from playhead.scheduler.arming import fire_schedule, rearm
 from playhead.scheduler.lateness import Lateness
 from playhead.scheduler.task import TimerTask, Told
-from playhead.serde import CE_ID, CE_SOURCE, CE_TIME, CE_TYPE, JSON_HEADER, MINTED_HEADER, SPEC_VERSION_HEADER, rfc3339
-from playhead.timer import CANCELED, RESCHEDULED, TOO_LATE, Request, Timer, tombstone
-from playhead.timers.store import Place, TimerStore, Unwanted
+from playhead.serde import MINTED_HEADER, own_headers
+from playhead.timer import CANCELED, RESCHEDULED, SCHEDULER_SOURCE, TOO_LATE, Request, Timer, tombstone
+from playhead.timers.store import Place, StoreBroken, TimerStore, Unwanted
 from playhead.topics import DEAD_LETTER, DELAY
 
 GROUP = "playhead.scheduler"
@@ -40,12 +40,13 @@ MAX_ENDINGS_PER_COMMIT = 4_000
 """Two records each, most often; twice as large a commit as a job's is half as much work for each of them."""
 LEAD_MS = 3
 """How much earlier than it is due a timer is taken up: about what a commit takes until its transaction can be ended."""
-MAX_NAP_SECONDS = 0.25
-"""How soon a clock that was set forward is noticed."""
 MIN_NAP_SECONDS = 0.0001
 """Below what a float of the time of day can tell apart, a nap would never end."""
 _PROGRESS_RECORDS = 500_000
+_APPLIED_AT_ONCE = 500
+"""Records of a restore; some milliseconds' worth."""
 _LOOK_UP_AGAIN_SECONDS = 0.5
+_REBUILT = "a store of timers is broken; it is thrown away and rebuilt from the log"
 
 
 class TimerWork:
@@ -80,6 +81,8 @@ class TimerWork:
         self._logger = logger
         self._open_store = open_store
         self._stir = asyncio.Event()
+        self._nap_seconds = clock.announce(self._stir.set)
+        """How soon a clock that was set forward is noticed."""
         self._stopping = False
         self._keeping: asyncio.Task[None] | None = None
         self._delay: TopicInfo
@@ -102,27 +105,41 @@ class TimerWork:
         """Bring the store up to the end that the partition has now, uncommitted: nothing that was open is missed."""
         topic = await self._broker.topic(self._delay.name)
         partition = Partition(topic.name, taken.number)
-        store = self._open_store(topic, taken.number, False)
+        try:
+            store = await self._restored(topic, partition, anew=False)
+        except StoreBroken as error:
+            self._logger.warning(_REBUILT, error=str(error))
+            try:
+                store = await self._restored(topic, partition, anew=True)
+            except StoreBroken as again:
+                raise StoreUnusable(f"the store of timers breaks even when it is new: {again}.") from again
+        return TimerTask(taken.number, taken.owner, partition, store, self._now_ms)
+
+    async def _restored(self, topic: TopicInfo, partition: Partition, *, anew: bool) -> TimerStore:
+        store = self._open_store(topic, partition.partition, anew)
         try:
             start, end = (await self._broker.bounds([partition], committed=False))[partition]
             if store.position > end:  # the log lost its tail: what the store knows beyond it never was
                 store.close()
-                store = self._open_store(topic, taken.number, True)
+                store = self._open_store(topic, partition.partition, True)
             first = max(store.position, start)
             if end - first > _PROGRESS_RECORDS:
-                self._logger.info("rebuilding timers", partition=taken.number, offsets=end - first)
+                self._logger.info("rebuilding timers", partition=partition.partition, offsets=end - first)
             await self._read_into(store, partition, first, end)
         except BaseException:
             store.close()
             raise
-        return TimerTask(taken.number, taken.owner, partition, store, self._now_ms)
+        return store
 
     async def _read_into(self, store: TimerStore, partition: Partition, first: int, end: int) -> None:
         told = first
 
         async def fold(records: Sequence[StoredRecord]) -> None:
             nonlocal told
-            store.apply(records, records[-1].offset + 1, self._now_ms())
+            for first in range(0, len(records), _APPLIED_AT_ONCE):
+                portion = records[first : first + _APPLIED_AT_ONCE]
+                store.apply(portion, portion[-1].offset + 1, self._now_ms())
+                await asyncio.sleep(0)  # heartbeats, and the other partitions' timers
             if store.position - told > _PROGRESS_RECORDS:
                 told = store.position
                 self._logger.info("rebuilding timers", partition=partition.partition, offset=told, end=end)
@@ -134,9 +151,17 @@ class TimerWork:
 
     def pump(self) -> None:
         """Something was read, or may go on."""
+        if broken := next((task.broken for task in self.tasks.values() if task.broken is not None), None):
+            self._rebuild(broken)
+            return
         if any(task.moved for task in self.tasks.values()):
             self.member.committer.skipped()
         self._stir.set()
+
+    def _rebuild(self, broken: StoreBroken) -> None:
+        """A store is only a cache: what is in memory goes by the log again."""
+        self._logger.warning(_REBUILT, error=str(broken))
+        self.member.begin_again()
 
     async def _keep_time(self) -> None:
         """Do what is to be done, then wait for the next timer, or until something changes."""
@@ -147,6 +172,9 @@ class TimerWork:
             except BrokerUnavailable as error:
                 self._logger.warning("the broker is away; timers wait", error=str(error))
                 seconds = _LOOK_UP_AGAIN_SECONDS
+            except StoreBroken as error:
+                self._rebuild(error)
+                seconds = self._nap_seconds
             except Exception as error:  # noqa: BLE001 -- nobody awaits this task: the error is the member's
                 self.member.give_up(error)
                 return
@@ -161,7 +189,7 @@ class TimerWork:
         3. fire what is due, as much as may gather.
         """
         if self._stopping or self.member.phase is not Phase.RUNNING:
-            return MAX_NAP_SECONDS
+            return self._nap_seconds
         for task in list(self.tasks.values()):
             if not task.alive:
                 continue  # it was taken away while another one's timers were looked at
@@ -174,15 +202,15 @@ class TimerWork:
                     break
                 await self._fire(task, timers)
         if all(task.gathered >= MAX_GATHERED for task in self.tasks.values()):
-            return MAX_NAP_SECONDS  # the next commit stirs
+            return self._nap_seconds  # the next commit stirs
         waiting = [task.next_due_ms() for task in self.tasks.values() if task.gathered < MAX_GATHERED]
         dues = [due for due in waiting if due is not None]
         if not dues:
-            return MAX_NAP_SECONDS
+            return self._nap_seconds
         look_ms = min(dues) - LEAD_MS
         if look_ms <= self._now_ms():
             return 0.0
-        return min(max(MIN_NAP_SECONDS, look_ms / 1000 - self._clock.time()), MAX_NAP_SECONDS)
+        return min(max(MIN_NAP_SECONDS, look_ms / 1000 - self._clock.time()), self._nap_seconds)
 
     async def _fire(self, task: TimerTask, timers: Sequence[tuple[Place, Timer]]) -> None:
         try:
@@ -277,15 +305,8 @@ class TimerWork:
             value=None if timer.value is None else b64encode(timer.value).decode(),
             headers=[(name, b64encode(text or b"").decode()) for name, text in timer.headers],
         )
-        headers = [
-            (CE_TYPE, b"dead-letter.created"),
-            (CE_ID, new_event_id().encode()),
-            SPEC_VERSION_HEADER,
-            (CE_SOURCE, b"/playhead/scheduler"),
-            (CE_TIME, rfc3339(now_ms).encode()),
-            JSON_HEADER,
-            MINTED_HEADER,
-        ]
+        id_ = new_event_id().encode()
+        headers = own_headers(b"dead-letter.created", id_, SCHEDULER_SOURCE, now_ms, MINTED_HEADER)
         topic, partition = self._dead_letters, task.number % self._dead_letters.partitions
         value = letter.model_dump_json(by_alias=True).encode()
         return Record(topic.name, partition, timer.id.encode(), value, headers, now_ms)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
+from collections.abc import Callable
 from itertools import count
 
 START = 1_767_225_600.0
@@ -29,6 +31,7 @@ class VirtualClock:
         self._wall = start  # the time of day at monotonic 0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = count()
+        self._announced_to: list[Callable[[], None]] = []
 
     def time(self) -> float:
         """Seconds since the epoch, UTC."""
@@ -44,6 +47,8 @@ class VirtualClock:
             await asyncio.sleep(0)
             return
         woken = asyncio.get_running_loop().create_future()
+        if seconds == math.inf:
+            await woken
         heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._numbers), woken))
         await woken
 
@@ -74,6 +79,13 @@ class VirtualClock:
     def jump(self, seconds: float) -> None:
         """Set the time of day forward or back, as an operator does: `monotonic` and those who sleep do not notice."""
         self._wall += seconds
+        for was_set in self._announced_to:
+            was_set()
+
+    def announce(self, was_set: Callable[[], None]) -> float:
+        """See `Clock.announce`. Who waits for a time of day need not look in between, so a quiet year costs nothing."""
+        self._announced_to.append(was_set)
+        return math.inf
 
 
 async def drain() -> None:

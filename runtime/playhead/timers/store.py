@@ -2,7 +2,7 @@
 
 A store is the fold of its partition's records below `position`; both change in one SQLite transaction, so whatever ends
 the process leaves a store that is true of some offset. It is thrown away and rebuilt where it is of another topic, of
-another format, or so old that a tombstone may have been compacted away since.
+another format, so old that a tombstone may have been compacted away since, or broken: also in the middle of its use.
 
     records ──▶ apply ──▶ timer     pending timers, by offset; indexed by due time and by id
                           asked     requests that are not answered, and records that have to be tombstoned
@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from playhead.broker.contract import TopicInfo
+from playhead.errors import StoreUnusable
 from playhead.records import StoredRecord
 from playhead.serde import from_json
 from playhead.timer import (
@@ -33,9 +35,16 @@ from playhead.timer import (
     read_request,
 )
 
-FORMAT = f"1 {sys.version_info.major}.{sys.version_info.minor}"
+FORMAT = f"2 {sys.version_info.major}.{sys.version_info.minor}"
 """Of the file; rows are marshalled, which is the interpreter version's own."""
-CACHE_KIB = 64 * 1024
+CACHE_KIB = 256 * 1024
+"""Of memory, for all partitions of a topic together."""
+MIN_CACHE_KIB = 2 * 1024
+DEFAULT_DELETE_RETENTION_MS = 86_400_000
+_UNUSABLE = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
+"""Beginnings of SQLite's names for what a new file would not mend."""
+_BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR", "SQLITE_ERROR", "SQLITE_CONSTRAINT")
+"""And for what it does: a file that is damaged, or is not what it was. It is only a cache."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS timer(
@@ -65,52 +74,112 @@ class Unwanted(NamedTuple):
     reason: str
 
 
+class StoreBroken(Exception):
+    """SQLite can't use the store any more. Its file is gone; what is opened next is new, and filled from the log."""
+
+
 class TimerStore:
     """One partition's pending timers.
+
+    Every method raises StoreBroken, and StoreUnusable where a new file would not help: the disk is full.
 
     Args:
         path: of the file; None keeps it in memory.
         topic_id: of the topic that it is a cache of.
         oldest_ms: a store that was last written before this moment is rebuilt.
+        cache_kib: of memory, for SQLite.
     """
 
-    def __init__(self, path: Path | None, topic_id: str = "", oldest_ms: int = 0) -> None:
+    def __init__(
+        self, path: Path | None, topic_id: str = "", oldest_ms: int = 0, *, cache_kib: int = MIN_CACHE_KIB
+    ) -> None:
         self._path = path
-        self._db = self._open()
-        kept = dict(self._db.execute("SELECT name, value FROM meta"))
+        self._cache_kib = cache_kib
+        self._db, kept = self._open()
         if kept.get("format") != FORMAT or kept.get("topic") != topic_id or kept.get("written_ms", 0) < oldest_ms:
-            self._db.close()
-            if path is not None:
-                delete_store(path)
-            self._db = self._open()
-            kept = {}
-            rows = [("format", FORMAT), ("topic", topic_id), ("position", 0), ("written_ms", 0)]
-            self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", rows)
-        self.position: int = kept.get("position", 0)
+            self._throw_away()
+            self._db, _ = self._open()
+            kept = {"format": FORMAT, "topic": topic_id, "position": 0, "written_ms": 0, "timers": 0}
+            try:
+                self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", kept.items())
+            except sqlite3.DatabaseError as error:
+                raise self._failed(error) from error
+        self.position: int = kept["position"]
         """The next offset to apply."""
+        self._timers: int = kept["timers"]
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> tuple[sqlite3.Connection, dict[str, Any]]:
+        """The database, and what it says of itself. One that can't be read makes place for a new one."""
         try:
             return self._connect()
-        except sqlite3.DatabaseError:  # no database, or a broken one: it is only a cache
-            if self._path is not None:
-                delete_store(self._path)
+        except sqlite3.DatabaseError as error:
+            failed = self._failed(error)
+            if isinstance(failed, StoreUnusable):
+                raise failed from error
+        try:
             return self._connect()
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self._path, error) from error
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path or ":memory:", isolation_level=None, check_same_thread=False)
+    def _connect(self) -> tuple[sqlite3.Connection, dict[str, Any]]:
+        try:
+            db = sqlite3.connect(self._path or ":memory:", isolation_level=None, check_same_thread=False)
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self._path, error) from error
+        self._db = db
+        # EXCLUSIVE: the index of the log is then in memory, no mapped file whose loss would end the process (SIGBUS).
         # NORMAL: a power cut may lose the last transactions, position included, and never leaves it torn.
-        db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
-        db.executescript(f"PRAGMA cache_size=-{CACHE_KIB}; {_SCHEMA}")
-        return db
+        db.executescript("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+        db.executescript(f"PRAGMA cache_size=-{self._cache_kib}; {_SCHEMA}")
+        return db, dict(db.execute("SELECT name, value FROM meta"))
 
     def close(self) -> None:
         self._db.close()
+
+    def _throw_away(self) -> None:
+        self._db.close()
+        if self._path is not None:
+            delete_store(self._path)
+
+    def _failed(self, error: sqlite3.DatabaseError) -> Exception:
+        """What SQLite's error means here. What is neither of the two is a mistake of ours, and stays as it is."""
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(_UNUSABLE):
+            self._db.close()
+            return _unusable(self._path, error)
+        if name.startswith(_BROKEN):
+            self._throw_away()
+            return StoreBroken(f"{self._path}: {error} ({name})")
+        return error
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._failed(error) from error
 
     # ── folding ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def apply(self, records: Iterable[StoredRecord], position: int, now_ms: int) -> list[Place]:
         """Take in the records up to `position`, in their order. Returns the places of the timers that are new."""
+        try:
+            batch = self._batch(records)
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                timers = self._timers + batch.write()
+                rows = [("position", position), ("written_ms", now_ms), ("timers", timers)]
+                self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", rows)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # some errors have ended it already
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.DatabaseError as error:
+            raise self._failed(error) from error
+        self.position, self._timers = position, timers
+        return [Place(row[1], row[0]) for row in batch.puts.values()]
+
+    def _batch(self, records: Iterable[StoredRecord]) -> _Batch:
         batch = _Batch(self._db)
         for record in records:
             key = read_key(record.key)
@@ -122,23 +191,13 @@ class TimerStore:
                 batch.asking(record)
             elif key.kind == SCHEDULED:
                 batch.declaration(key, record)
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            batch.write()
-            rows = [("position", position), ("written_ms", now_ms)]
-            self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", rows)
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self.position = position
-        return [Place(row[1], row[0]) for row in batch.puts.values()]
+        return batch
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def due(self, until_ms: int, after: Place, limit: int) -> list[tuple[Place, Timer]]:
         """Timers due at `until_ms` or before, behind `after` in the order of firing."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT due, at, id, record FROM timer WHERE (due, at) > (?, ?) AND due <= ? ORDER BY due, at LIMIT ?",
             (*after, until_ms, limit),
         )
@@ -146,53 +205,39 @@ class TimerStore:
 
     def next_due_ms(self, after: Place) -> int | None:
         """When the first timer behind `after` is due."""
-        sql = "SELECT due FROM timer WHERE (due, at) > (?, ?) ORDER BY due, at LIMIT 1"
-        row = self._db.execute(sql, after).fetchone()
-        return None if row is None else row[0]
-
-    def at(self, place: Place) -> Timer | None:
-        row = self._db.execute("SELECT due, id, record FROM timer WHERE at = ?", (place.at,)).fetchone()
-        return None if row is None else _timer(*row)
+        rows = self._rows("SELECT due FROM timer WHERE (due, at) > (?, ?) ORDER BY due, at LIMIT 1", after)
+        return rows[0][0] if rows else None
 
     def find(self, timer_id: str) -> Timer | None:
-        row = self._db.execute("SELECT due, id, record FROM timer WHERE id = ?", (timer_id,)).fetchone()
-        return None if row is None else _timer(*row)
+        rows = self._rows("SELECT due, id, record FROM timer WHERE id = ?", (timer_id,))
+        return _timer(*rows[0]) if rows else None
 
     def armed(self, job_id: str) -> list[Timer]:
         """The timers of this job's schedule: one, but for the moment in which it changes."""
-        rows = self._db.execute("SELECT due, id, record FROM timer WHERE schedule = ?", (job_id,))
+        rows = self._rows("SELECT due, id, record FROM timer WHERE schedule = ?", (job_id,))
         return [_timer(*row) for row in rows]
 
     def asked(self) -> list[Request | Unwanted]:
         """What waits for the scheduler: requests without an answer, and records that it has to tombstone."""
-        rows = self._db.execute("SELECT key, record FROM asked ORDER BY rowid")
-        return [Request(key, *told[1:]) if told[0] else Unwanted(key, told[1]) for key, told in _unpacked(rows)]
+        rows = _unpacked(self._rows("SELECT key, record FROM asked ORDER BY rowid"))
+        return [Request(key, *told[1:]) if told[0] else Unwanted(key, told[1]) for key, told in rows]
 
     def schedule(self, job_id: str) -> dict[str, Any] | None:
         """What the job has declared."""
-        row = self._db.execute("SELECT told FROM schedule WHERE job = ?", (job_id,)).fetchone()
-        return None if row is None else from_json(row[0])
+        rows = self._rows("SELECT told FROM schedule WHERE job = ?", (job_id,))
+        return from_json(rows[0][0]) if rows else None
 
     def schedules(self) -> dict[str, dict[str, Any]]:
         """What each job has declared."""
-        return {job: from_json(told) for job, told in self._db.execute("SELECT job, told FROM schedule ORDER BY job")}
+        return {job: from_json(told) for job, told in self._rows("SELECT job, told FROM schedule ORDER BY job")}
 
     def scheduled_jobs(self) -> set[str]:
         """The jobs that have a timer armed."""
-        rows = self._db.execute("SELECT DISTINCT schedule FROM timer WHERE schedule IS NOT NULL")
-        return {job for (job,) in rows}
-
-    def page(self, after: tuple[int, str], limit: int, until_ms: int | None = None) -> list[Timer]:
-        """The next timers by due time and id, behind `after`: (due_ms, id)."""
-        rows = self._db.execute(
-            "SELECT due, id, record FROM timer WHERE (due, id) > (?, ?) AND due <= ? ORDER BY due, id LIMIT ?",
-            (*after, 1 << 62 if until_ms is None else until_ms, limit),
-        )
-        return [_timer(*row) for row in rows]
+        return {job for (job,) in self._rows("SELECT DISTINCT schedule FROM timer WHERE schedule IS NOT NULL")}
 
     def count(self) -> int:
-        (count,) = self._db.execute("SELECT count(*) FROM timer").fetchone()
-        return int(count)
+        """How many timers are pending. It is kept with each batch, so asking costs nothing."""
+        return self._timers
 
 
 class _Batch:
@@ -249,17 +294,20 @@ class _Batch:
         else:  # what was declared before stays, until the record's tombstone takes both away
             self._asked[record.key] = marshal.dumps((False, "it declares no schedule that can be read"))
 
-    def write(self) -> None:
+    def write(self) -> int:
+        """By how many timers there are more now."""
         db = self._db
-        db.executemany("DELETE FROM timer WHERE id = ? AND mark = ?", self._ends)
-        # REPLACE: the same record again, after a restore that began before it.
-        db.executemany("INSERT OR REPLACE INTO timer VALUES(?, ?, ?, ?, ?, ?)", self.puts.values())
+        ended = db.executemany("DELETE FROM timer WHERE id = ? AND mark = ?", self._ends).rowcount
+        # An occurrence that is armed anew keeps its id. (REPLACE would not tell how many rows it takes the place of.)
+        ended += db.executemany("DELETE FROM timer WHERE id = ?", [(id_,) for id_ in self.puts]).rowcount
+        db.executemany("INSERT INTO timer VALUES(?, ?, ?, ?, ?, ?)", self.puts.values())
         db.executemany("DELETE FROM asked WHERE key = ?", [(key,) for key in self._asked])
         news = [(key, data) for key, data in self._asked.items() if data is not None]
         db.executemany("INSERT INTO asked VALUES(?, ?)", news)
         db.executemany("DELETE FROM schedule WHERE job = ?", [(job,) for job in self.schedules])
         told = [(job, value) for job, value in self.schedules.items() if value is not None]
         db.executemany("INSERT INTO schedule VALUES(?, ?)", told)
+        return len(self.puts) - ended
 
 
 def _timer(due_ms: int, id_: str, data: bytes) -> Timer:
@@ -275,3 +323,39 @@ def delete_store(path: Path) -> None:
     """Remove the file of a store, and what SQLite keeps beside it."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def open_store(
+    folder: Path | None, topic: TopicInfo, number: int, now_ms: int, *, anew: bool = False, cache_kib: int = CACHE_KIB
+) -> TimerStore:
+    """The store of a partition of topic `delay`.
+
+    Args:
+        folder: where it is; None keeps it in memory.
+        anew: throw away what is there.
+        cache_kib: of memory, for all partitions of the topic together.
+
+    Raises:
+        StoreUnusable: the folder can't be written.
+    """
+    share_kib = max(MIN_CACHE_KIB, cache_kib // topic.partitions)
+    if folder is None:
+        return TimerStore(None, topic.id, cache_kib=share_kib)
+    path = folder / f"{topic.name}-{number}.db"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if anew:
+            delete_store(path)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    # What is older may have missed a tombstone that was compacted away.
+    return TimerStore(path, topic.id, now_ms - delete_retention_ms(topic) // 2, cache_kib=share_kib)
+
+
+def delete_retention_ms(topic: TopicInfo) -> int:
+    """For how long tombstones stay, at least."""
+    return int(topic.config.get("delete.retention.ms", DEFAULT_DELETE_RETENTION_MS))
+
+
+def _unusable(path: Path | None, error: Exception) -> StoreUnusable:
+    return StoreUnusable(f"the store of timers {path} can't be written: {error}.")

@@ -243,6 +243,25 @@ class TestUnavailableBroker:
         world.broker.faults.unavailable = False
         assert membership.last_heartbeat == 64
 
+    async def test_silence_is_told_when_it_has_lasted_that_long_and_nobody_looks_before_it_begins(
+        self, world: World
+    ) -> None:
+        membership, _ = await world.join()
+        telling = asyncio.create_task(membership.silent(6))
+        await world.clock.advance(0)
+        assert world.clock.next_due is None
+        await world.clock.advance(101)
+        world.broker.faults.unavailable = True
+        await world.clock.advance(4.9)  # the last heartbeat was at 100
+        assert not telling.done()
+        world.broker.faults.unavailable = False
+        await world.clock.advance(100)
+        assert not telling.done()
+        world.broker.faults.unavailable = True
+        await world.clock.advance(6)
+        assert telling.done()
+        await asyncio.wait_for(membership.silent(6), 1)  # at once
+
 
 class TestRefusedRecords:
     """A test says which records the broker refuses."""

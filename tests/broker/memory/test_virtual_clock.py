@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -144,3 +145,24 @@ class TestDraining:
         with pytest.raises(RuntimeError, match="busy"):
             await drain()
         spinning = False
+
+
+class TestAnnouncing:
+    """Who waits for a time of day is told when it is set, and need not look."""
+
+    async def test_jump_is_told_and_time_that_passes_is_not(self) -> None:
+        clock, told = VirtualClock(), list[float]()
+        assert clock.announce(lambda: told.append(clock.time())) == math.inf
+        await clock.advance(1_000_000)
+        assert told == []
+        clock.jump(-60)
+        assert told == [clock.time()]
+
+    async def test_sleep_without_end_leaves_nothing_behind_when_it_is_cancelled(self) -> None:
+        clock = VirtualClock()
+        sleeping = asyncio.create_task(clock.sleep(math.inf))
+        await clock.advance(1e12)
+        assert not sleeping.done()
+        sleeping.cancel()
+        await clock.advance(1)
+        assert clock.next_due is None

@@ -26,6 +26,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from playhead.broker.contract import (
+    MIN_WAIT_SECONDS,
     Commit,
     Epoch,
     Fenced,
@@ -167,6 +168,10 @@ class KafkaMembership:
     def beat(self, sent: float) -> None:
         """A heartbeat sent at this moment was answered."""
         self.last_heartbeat = max(self.last_heartbeat, sent)
+
+    async def silent(self, seconds: float) -> None:
+        while (silent_seconds := self._clock.monotonic() - self.last_heartbeat) < seconds:
+            await self._clock.sleep(max(seconds - silent_seconds, MIN_WAIT_SECONDS))
 
     # From the group
 

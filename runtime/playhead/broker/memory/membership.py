@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from playhead.broker.contract import (
+    MIN_WAIT_SECONDS,
     Commit,
     Epoch,
     Fenced,
@@ -19,6 +20,7 @@ from playhead.broker.memory.cluster import Cluster
 from playhead.broker.memory.committing import carry_out
 from playhead.broker.memory.group import Group, Member
 from playhead.broker.memory.log import PartitionLog
+from playhead.clock import within
 from playhead.errors import Fenced as FencedError
 
 
@@ -50,7 +52,9 @@ class MemoryMembership:
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._changed = asyncio.Event()
-        cluster.waiting.add(self._changed.set)
+        self._hushed = asyncio.Event()
+        """Set when something happens that heartbeats may hang on."""
+        cluster.waiting.update((self._changed.set, self._hushed.set))
         self._join()
 
     # The group -------------------------------------------------------------------------------------------------
@@ -73,6 +77,19 @@ class MemoryMembership:
         interval = self._cluster.heartbeat_seconds
         return self._joined_at + max(0.0, (until - self._joined_at) // interval * interval)
 
+    async def silent(self, seconds: float) -> None:
+        """See `Membership.silent`. While heartbeats are answered nobody looks, so a quiet year costs nothing."""
+        clock = self._cluster.clock
+        while True:
+            self._hushed.clear()
+            if self._silent_since is None and self._cluster.faults.unavailable_since is None:
+                await self._hushed.wait()
+                continue
+            silent_seconds = clock.monotonic() - self.last_heartbeat
+            if silent_seconds >= seconds:
+                return
+            await within(clock, max(seconds - silent_seconds, MIN_WAIT_SECONDS), self._hushed.wait())
+
     async def leave(self) -> None:
         """See `Membership.leave`."""
         if self._left:
@@ -80,7 +97,7 @@ class MemoryMembership:
         self._left = True
         await self._revoke()
         self._group.remove(self._member)
-        self._cluster.waiting.discard(self._changed.set)
+        self._cluster.waiting.difference_update((self._changed.set, self._hushed.set))
         self._changed.set()
 
     def _join(self) -> None:
@@ -170,6 +187,7 @@ class MemoryMembership:
     def _fall_silent(self) -> None:
         if self._silent_since is None:
             self._silent_since = self._cluster.clock.monotonic()
+            self._hushed.set()
 
     async def _session_ends(self, freeze: int) -> None:
         await self._cluster.clock.sleep(self._cluster.session_seconds)
