@@ -9,7 +9,7 @@ arrives, and the guide's exact answers are given. FastAPI routes and writes /ope
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 
 from playhead.client import Client
 from playhead.errors import PlayheadError
@@ -53,6 +54,7 @@ def create_app(
     worker: WorkerState | None = None,
     limits: Limits = DEFAULT_LIMITS,
     timers_folder: Path | None = None,
+    pages: Callable[[PendingTimers], Sequence[BaseRoute]] | None = None,
 ) -> FastAPI:
     """The application. The client stays the caller's: it is not opened or closed here.
 
@@ -63,6 +65,8 @@ def create_app(
         limits: what is taken at most.
         timers_folder: for a local cache of topic `delay`, this process's alone; None keeps it in memory. Nothing is
             read before somebody asks for timers or schedules.
+        pages: makes the routes of the dashboard, which shows what is pending too; they come behind those of the API.
+            Without it, `/` lists the endpoints.
     """
     topic, wait_seconds = client.settings.topic_prefix + DELAY, limits.timers_seconds
     pending = PendingTimers(client.broker, topic, folder=timers_folder, wait_seconds=wait_seconds)
@@ -98,8 +102,11 @@ def create_app(
     routes.add_api_route("/api/schedules/{job_id}", schedules.take_back, methods=["DELETE"], **openapi.TAKE_BACK)
     routes.add_api_route("/healthz", health.alive, methods=["GET"], **openapi.ALIVE)
     routes.add_api_route("/readyz", health.ready, methods=["GET"], **openapi.READY)
-    routes.add_api_route("/", index, methods=["GET"], **openapi.INDEX)
+    if pages is None:
+        routes.add_api_route("/", index, methods=["GET"], **openapi.INDEX)
     app.include_router(routes)
+    if pages is not None:
+        app.router.routes.extend(pages(pending))
     return app
 
 

@@ -1,0 +1,107 @@
+"""The dashboard as routes: which page is at which address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from playhead.client import Client
+from playhead.clock import SYSTEM_CLOCK, Clock
+from playhead.dashboard.catalog import CatalogPages
+from playhead.dashboard.events import EventPages
+from playhead.dashboard.jobs import JobPages
+from playhead.dashboard.lags import Lags
+from playhead.dashboard.letters import LetterPages, Settle
+from playhead.dashboard.live import Pulse
+from playhead.dashboard.overview import OverviewPage
+from playhead.dashboard.reading import Reading
+from playhead.dashboard.runs import RunPages
+from playhead.dashboard.sending import SendPages
+from playhead.dashboard.timers import TimerPages
+from playhead.dashboard.web import ASSETS, HEADERS, Page, Pages
+from playhead.history.store import HistoryStore
+from playhead.job import Job
+from playhead.timers.listing import PendingTimers
+
+_KEPT_SECONDS = 31_536_000
+
+
+class Dashboard:
+    """The pages of one installation.
+
+    Args:
+        store: history; the dashboard only reads.
+        client: sends events and cancels timers.
+        jobs: those of this project, for the catalog, and for the lag.
+        retry, discard: settle dead letters.
+        clock: tells what "ago" is.
+    """
+
+    def __init__(
+        self,
+        store: HistoryStore,
+        client: Client,
+        *,
+        jobs: Sequence[Job] = (),
+        retry: Settle,
+        discard: Settle,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._reading, self._client, self._jobs, self._clock = Reading(store), client, tuple(jobs), clock
+        self._settle = (retry, discard)
+        self._lags = Lags(client, self._jobs, clock)
+        self._pulse = Pulse(self._reading.position)
+
+    async def close(self) -> None:
+        """End the streams of open pages, so that a server that stops need not wait for them."""
+        await self._pulse.close()
+        await self._lags.close()
+
+    def routes(self, pending: PendingTimers) -> list[BaseRoute]:
+        """Every page, for the HTTP server's application."""
+        reading, jobs = self._reading, self._jobs
+        overview, events = OverviewPage(reading, jobs, self._lags), EventPages(reading)
+        runs, job_pages = RunPages(reading, jobs), JobPages(reading, jobs, self._lags)
+        timers, letters = TimerPages(self._client, pending), LetterPages(reading, jobs, *self._settle)
+        catalog, sending = CatalogPages(jobs), SendPages(self._client, reading.payload)
+        pages: list[tuple[str, str, Page]] = [
+            ("GET", "/", overview.show),
+            ("GET", "/events", events.list),
+            ("GET", "/events/{event_id:path}", events.one),
+            ("GET", "/runs", runs.list),
+            ("GET", "/runs/{run_id:path}", runs.one),
+            ("GET", "/jobs", job_pages.list),
+            ("GET", "/jobs/{job_id:path}", job_pages.one),
+            ("GET", "/timers", timers.list),
+            ("GET", "/timers/{timer_id:path}/cancel", timers.confirm),
+            ("POST", "/timers/{timer_id:path}/cancel", timers.cancel),
+            ("GET", "/dead-letters", letters.list),
+            ("GET", "/dead-letters/retry", letters.confirm_retry),
+            ("GET", "/dead-letters/discard", letters.confirm_discard),
+            ("POST", "/dead-letters/retry", letters.retry),
+            ("POST", "/dead-letters/discard", letters.discard),
+            ("GET", "/dead-letters/{letter_id:path}", letters.one),
+            ("GET", "/catalog", catalog.list),
+            ("GET", "/catalog/{name}", catalog.one),
+            ("GET", "/send", sending.form),
+            ("POST", "/send", sending.send),
+        ]
+        wrapped = Pages(self._clock)
+        return [
+            *(Route(path, wrapped.endpoint(page), methods=[method]) for method, path, page in pages),
+            Route("/live", self._pulse.stream, methods=["GET"]),
+            Mount("/assets", Assets(directory=ASSETS)),
+        ]
+
+
+class Assets(StaticFiles):
+    """Files of the wheel. Their addresses change with them, so browsers keep them."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update({**HEADERS, "Cache-Control": f"public, max-age={_KEPT_SECONDS}, immutable"})
+        return response

@@ -1,0 +1,146 @@
+"""Pages of runs: the list, and one with its attempts, its log and what it sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from playhead.dashboard.addresses import span_of
+from playhead.dashboard.charts import Bar, timeline
+from playhead.dashboard.reading import Reading, Told
+from playhead.dashboard.showing import one_line
+from playhead.dashboard.web import Ask, NoSuchPage, View
+from playhead.ids import task_of
+from playhead.job import Job
+from playhead.timer import read_moment
+
+PAGE_RUNS = 50
+SHOWN_STATES = ("succeeded", "failed", "retrying")
+FILTERS = ("state", "job", "event_id")
+_OWN_FIELDS = frozenset({"at", "level", "event", "exception"})
+_TIME_OF_DAY = slice(11, 23)
+
+
+class Attempt(NamedTuple):
+    """One try of a run."""
+
+    number: int
+    state: str
+    began_ms: float
+    duration_ms: float
+    due_ms: int | None
+    bar: Bar
+
+
+class Line(NamedTuple):
+    """One line of a run's log."""
+
+    attempt: int
+    at: str
+    level: str
+    text: str
+    extra: str
+
+
+class RunPages:
+    """The pages."""
+
+    def __init__(self, reading: Reading, jobs: Sequence[Job]) -> None:
+        self._reading = reading
+        self._job_ids = sorted(job.id for job in jobs)
+
+    def list(self, ask: Ask) -> View:
+        """Runs, the newest first."""
+        query, span = ask.query, span_of(ask.query, ask.now_ms, "24h")
+        with self._reading.snapshot() as history:
+            runs, after = history.runs(
+                state=query.value("state"),
+                job_id=query.value("job"),
+                event_id=query.value("event_id"),
+                since_ms=span.since_ms,
+                until_ms=span.until_ms,
+                cursor=query.value("cursor"),
+                limit=PAGE_RUNS,
+            )
+        filtered = any(query.value(name) for name in FILTERS)
+        shown = {"span": span, "runs": runs, "next": after, "filtered": filtered}
+        return View("runs.html", {**shown, "states": SHOWN_STATES, "jobs": self._job_ids})
+
+    def one(self, ask: Ask) -> View:
+        """One run."""
+        run_id = ask.path["run_id"]
+        with self._reading.snapshot() as history:
+            run = history.run(run_id)
+            if run is None:
+                raise NoSuchPage(f"history has no run {run_id[:100]!r}.")
+            told = history.told(run_id)
+            event = history.event(run.event_id)
+            last = told[-1].body if told else {}
+            sent = history.sent(_ids(last.get("sent")))
+            chain, letters = history.chain(run.event_id), history.letters_of(run_id)
+        attempts, whole_ms = _attempts(told)
+        error = last.get("error")
+        facts = {
+            "run": run,
+            "attempts": attempts,
+            "whole_ms": whole_ms,
+            "error": _Error.of(error) if isinstance(error, dict) else None,
+            "output": last.get("output"),
+            "logs": list(_lines(told)),
+            "event": event,
+            "waited_ms": None if event is None else max(0, run.began_ms - event.at_ms),
+            "task": _task(run_id),
+            "sent": sent,
+            "letters": letters,
+            "chain": chain.roots,
+            "chain_cut": chain.is_cut,
+        }
+        return View("run.html", facts)
+
+
+class _Error(NamedTuple):
+    type: str
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> _Error:
+        return cls(*(str(told.get(name) or "") for name in cls._fields))
+
+
+def _ids(sent: object) -> list[str]:
+    return [one for one in sent if isinstance(one, str)] if isinstance(sent, list) else []
+
+
+def _task(run_id: str) -> str:
+    try:
+        return str(task_of(run_id))
+    except ValueError:
+        return "–"
+
+
+def _attempts(told: Sequence[Told]) -> tuple[list[Attempt], float]:
+    known = [
+        (one.number("attempt"), float(read_moment(one.body.get("startedAt")) or one.at_ms), one.number("durationMs"), one.state)
+        for one in told
+    ]
+    due = [read_moment(one.body.get("dueAt")) for one in told]
+    bars, whole_ms = timeline([(int(number), began, took, state) for number, began, took, state in known])
+    return [
+        Attempt(int(number), state, began, took, due_ms, bar)
+        for (number, began, took, state), due_ms, bar in zip(known, due, bars, strict=True)
+    ], whole_ms
+
+
+def _lines(told: Sequence[Told]) -> Iterator[Line]:
+    for one in told:
+        logs = one.body.get("logs")
+        for line in logs if isinstance(logs, list) else ():
+            if isinstance(line, dict):
+                extra = {name: value for name, value in line.items() if name not in _OWN_FIELDS}
+                text = str(line.get("event", ""))
+                if line.get("exception"):
+                    text += f"\n{line['exception']}"
+                words = " ".join(f"{name}={value if isinstance(value, str) else one_line(value)}" for name, value in extra.items())
+                at, level = str(line.get("at", ""))[_TIME_OF_DAY], str(line.get("level", ""))
+                yield Line(int(one.number("attempt")), at, level, text, words)
