@@ -1,4 +1,4 @@
-"""A real Chromium. Debian: `apt-get install chromium`; or PLAYHEAD_CHROMIUM names one; or `playwright install chromium`."""
+"""A real Chromium: Debian's (`apt-get install chromium`), the one that PLAYHEAD_CHROMIUM names, or playwright's own."""
 
 from __future__ import annotations
 

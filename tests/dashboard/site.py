@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from playhead import Client, event_trigger
+from playhead.broker.contract import Mark
 from playhead.broker.memory import MemoryBroker
 from playhead.clock import SystemClock
 from playhead.config import Settings
@@ -17,6 +18,7 @@ from playhead.errors import PlayheadError, TooLate
 from playhead.history.store import HistoryStore
 from playhead.http import create_app, listen, reaches, serve, url_of
 from playhead.job import Job, cron_trigger
+from playhead.records import Partition, Record
 from playhead.topics import entity_topic, system_topics
 from tests.dashboard.scene import NOW_MS
 
@@ -39,11 +41,21 @@ def jobs() -> list[Job]:
     async def nothing(payload: Any, io: Any) -> None: ...
 
     listens = {
-        "crm-sync": "user.created", "welcome-email": "user.created", "process-upload": "file.uploaded",
-        "index-file": "file.processed", "receipt": "payment.succeeded", "try-out": "test.event",
+        "crm-sync": "user.created",
+        "welcome-email": "user.created",
+        "process-upload": "file.uploaded",
+        "index-file": "file.processed",
+        "receipt": "payment.succeeded",
+        "try-out": "test.event",
     }
     for job_id, event in listens.items():
-        client.define_job(id=job_id, name=job_id.replace("-", " ").capitalize(), version="1.0.0", trigger=event_trigger(event), run=nothing)
+        client.define_job(
+            id=job_id,
+            name=job_id.replace("-", " ").capitalize(),
+            version="1.0.0",
+            trigger=event_trigger(event),
+            run=nothing,
+        )
     client.define_job(id="audit-log", name="Audit log", version="1.0.0", trigger=cron_trigger("0 3 * * *"), run=nothing)
     return list(client.jobs.values())
 
@@ -91,9 +103,12 @@ class Site:
         self.broker = MemoryBroker()
         await self.broker.start()
         await self.broker.create_topics([entity_topic(name) for name in ENTITIES] + system_topics())
+        await self._checkpoints()
         clock = StillClock()
         self.client = Client("dashboard", settings=Settings(send_timeout_seconds=2), broker=self.broker, clock=clock)
-        dashboard = Dashboard(self.store, self.client, jobs=jobs(), retry=self._retry, discard=self._discard, clock=clock)
+        dashboard = Dashboard(
+            self.store, self.client, jobs=jobs(), retry=self._retry, discard=self._discard, clock=clock
+        )
         app = create_app(self.client, broker_reached=reaches(self.broker), pages=dashboard.routes)
         sockets = listen("127.0.0.1", self.port)
         self.url = url_of(sockets)
@@ -104,6 +119,17 @@ class Site:
         await serving
         await self.client.close()
         await self.broker.stop()
+
+    async def _checkpoints(self) -> None:
+        """Five events of each user, the last two of them not done by `crm-sync`."""
+        topic = await self.broker.topic("user")
+        now_ms = int(SystemClock.time() * 1000)
+        records = [
+            Record("user", n % topic.partitions, b"k", b"{}", [("ce_type", b"user.created")], now_ms) for n in range(20)
+        ]
+        await self.broker.append(records)
+        for group, done in (("crm-sync", 3), ("welcome-email", 5)):
+            await self.broker.reset_group(group, {Partition("user", n): Mark(done) for n in range(topic.partitions)})
 
     async def _retry(self, ids: Sequence[str]) -> list[PlayheadError | None]:
         self.settled.append(("retry", ids))

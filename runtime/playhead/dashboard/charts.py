@@ -1,7 +1,7 @@
 """Charts as geometry: what `charts.html` draws as SVG, without a script. Pure.
 
-A chart is drawn on a canvas of WIDTH x height units that scales with its panel. Where nothing was counted there is
-nothing drawn: no line is drawn over a gap.
+A plot is WIDTH units wide and stretched to its panel; heights are pixels, and what is written stands outside of it, in
+percent, so that letters are not stretched. Where nothing was counted there is nothing drawn: no line goes over a gap.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from playhead.dashboard.showing import count, duration
 
-WIDTH = 760
-LEFT, RIGHT, TOP, BOTTOM = 44, 4, 8, 20
+WIDTH = 1000
+TOP, BOTTOM = 14, 18
+TIMES_MAX = 6
 _MIN_BAR_HEIGHT = 1.5
 """A single failure among thousands is still seen."""
 
@@ -31,6 +32,8 @@ class Box(NamedTuple):
 
 
 class Label(NamedTuple):
+    """Words at a height in pixels, or at a share of the width in percent."""
+
     at: float
     text: str
 
@@ -97,17 +100,19 @@ def stacked(
     sums = {at: sum(counted.get((at, kind), 0) for kind, _ in kinds) for at in buckets.times}
     top = nice_top(max(sums.values(), default=0))
     _frame(chart, buckets, top, count)
-    column = (WIDTH - LEFT - RIGHT) / buckets.number
+    column = WIDTH / buckets.number
     scale = (height - TOP - BOTTOM) / top
     for number, at in enumerate(buckets.times):
-        x, y = LEFT + number * column, float(height - BOTTOM)
+        x, y = number * column, float(height - BOTTOM)
         for kind, _ in kinds:
             amount = counted.get((at, kind), 0)
             if amount:
                 tall = max(amount * scale, _MIN_BAR_HEIGHT)
                 y -= tall
                 gap = min(1.0, column * 0.15)
-                chart.boxes.append(Box(round(x + gap, 2), round(y, 2), round(column - 2 * gap, 2), round(tall, 2), kind))
+                chart.boxes.append(
+                    Box(round(x + gap, 2), round(y, 2), round(column - 2 * gap, 2), round(tall, 2), kind)
+                )
         values = [count(counted.get((at, kind), 0)) for kind, _ in kinds]
         _say(chart, buckets, number, column, values if sums[at] else [])
     total = {words: sum(counted.get((at, kind), 0) for at in buckets.times) for kind, words in kinds}
@@ -128,7 +133,7 @@ def lines(
     low = 10.0 ** math.floor(math.log10(min(values, default=1)))
     top = 10.0 ** math.ceil(math.log10(max(values, default=10) * 1.0001))
     top = max(top, low * 10)
-    column = (WIDTH - LEFT - RIGHT) / buckets.number
+    column = WIDTH / buckets.number
     tall = height - TOP - BOTTOM
     decades = round(math.log10(top / low))
 
@@ -139,10 +144,14 @@ def lines(
     _times(chart, buckets)
     chart.ticks = [Label(y_of(low * 10.0**i), duration(low * 10.0**i)) for i in range(0, decades + 1, 1 + decades // 5)]
     for kind, _ in kinds:
-        _draw_line(chart, kind, [
-            (round(LEFT + (i + 0.5) * column, 2), y_of(measured[at, kind])) if (at, kind) in measured else None
-            for i, at in enumerate(buckets.times)
-        ])
+        _draw_line(
+            chart,
+            kind,
+            [
+                (round((i + 0.5) * column, 2), y_of(measured[at, kind])) if (at, kind) in measured else None
+                for i, at in enumerate(buckets.times)
+            ],
+        )
     for number, at in enumerate(buckets.times):
         said = [duration(measured.get((at, kind))) for kind, _ in kinds]
         _say(chart, buckets, number, column, said if (at, kinds[0][0]) in measured else [])
@@ -167,8 +176,10 @@ def _draw_line(chart: Chart, kind: str, points: Sequence[tuple[float, float] | N
 
 def _say(chart: Chart, buckets: Buckets, number: int, column: float, values: Sequence[str]) -> None:
     when = bucket_name(buckets, number)
-    words = [f"{words} {value}" for (_, words), value in zip(chart.kinds, values, strict=True)] if values else ["nothing"]
-    chart.hits.append(Hit(round(LEFT + number * column, 2), round(column, 2), f"{when}: " + ", ".join(words)))
+    words = (
+        [f"{words} {value}" for (_, words), value in zip(chart.kinds, values, strict=True)] if values else ["nothing"]
+    )
+    chart.hits.append(Hit(round(number * column, 2), round(column, 2), f"{when}: " + ", ".join(words)))
     if values:
         chart.rows.append((when, values))
 
@@ -186,12 +197,10 @@ def _frame(chart: Chart, buckets: Buckets, top: float, words: object) -> None:
 
 
 def _times(chart: Chart, buckets: Buckets) -> None:
-    column = (WIDTH - LEFT - RIGHT) / buckets.number
-    apart = max(1, math.ceil(buckets.number / 6))
-    for number in range(0, buckets.number, apart):
-        x = LEFT + number * column
-        if x < WIDTH - 60:
-            chart.times.append(Label(round(x, 2), bucket_name(buckets, number)))
+    for number in range(0, buckets.number, max(1, math.ceil(buckets.number / TIMES_MAX))):
+        share = 100 * number / buckets.number
+        if share < 90:
+            chart.times.append(Label(round(share, 2), bucket_name(buckets, number)))
 
 
 def nice_top(highest: float) -> float:
@@ -220,7 +229,9 @@ class Bar(NamedTuple):
     label: str
 
 
-def timeline(attempts: Sequence[tuple[int, float, float, str]], until_ms: float | None = None) -> tuple[list[Bar], float]:
+def timeline(
+    attempts: Sequence[tuple[int, float, float, str]], until_ms: float | None = None
+) -> tuple[list[Bar], float]:
     """Bars of attempts, and how long all of it is in milliseconds.
 
     Args:
@@ -238,7 +249,9 @@ def timeline(attempts: Sequence[tuple[int, float, float, str]], until_ms: float 
         width = max(3.0, 1000 * took / whole)
         x = min(x, 1000 - width)
         wait_x = x if before is None else min(before, x)
-        bars.append(Bar(number, round(x, 1), round(width, 1), round(wait_x, 1), round(x - wait_x, 1), state, duration(took)))
+        bars.append(
+            Bar(number, round(x, 1), round(width, 1), round(wait_x, 1), round(x - wait_x, 1), state, duration(took))
+        )
         before = x + width
     return bars, whole
 

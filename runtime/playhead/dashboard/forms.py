@@ -103,7 +103,9 @@ def _field(
         made.item = _field(items, definitions, f"{path}/{made.mark}", label, True, None, depth + 1)
         for new, old in enumerate(_indexes(path, typed)):
             moved = _renumbered(typed or {}, f"{path}/{old}", f"{path}/{new}")
-            made.children.append(_field(items, definitions, f"{path}/{new}", f"{label} {new + 1}", True, moved, depth + 1))
+            made.children.append(
+                _field(items, definitions, f"{path}/{new}", f"{label} {new + 1}", True, moved, depth + 1)
+            )
     return made
 
 
@@ -148,7 +150,9 @@ def _indexes(path: str, typed: Mapping[str, str] | None) -> list[int]:
 
 def _renumbered(typed: Mapping[str, str], old: str, new: str) -> dict[str, str]:
     return {
-        new + name.removeprefix(old): value for name, value in typed.items() if name == old or name.startswith(old + "/")
+        new + name.removeprefix(old): value
+        for name, value in typed.items()
+        if name == old or name.startswith(old + "/")
     }
 
 

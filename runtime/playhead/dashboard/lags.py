@@ -52,6 +52,8 @@ class Known:
     def note(self) -> str:
         if self.why_not:
             return self.why_not
+        if self.total is None:
+            return "no job has a checkpoint"
         behind = sum(1 for job_id in self.by_job if self.of(job_id))
         return f"{behind} jobs behind" if behind > 1 else "1 job behind" if behind else "nobody is behind"
 

@@ -113,7 +113,11 @@ def _letters(number: int) -> str:
 
 def _question(verb: str, ids: list[str], error: PlayheadError | None = None) -> View:
     is_retry = verb == "retry"
-    what = "The job runs again on the same event, as a new run." if is_retry else "Nobody will be asked to look at it again."
+    what = (
+        "The job runs again on the same event, as a new run."
+        if is_retry
+        else "Nobody will be asked to look at it again."
+    )
     facts: dict[str, Any] = {
         "title": f"{verb.capitalize()} {_letters(len(ids))}?",
         "question": what,

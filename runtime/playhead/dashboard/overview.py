@@ -7,7 +7,8 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from playhead.dashboard.addresses import span_of
-from playhead.dashboard.jobs import Lags, known_jobs
+from playhead.dashboard.jobs import known_jobs
+from playhead.dashboard.lags import Lags
 from playhead.dashboard.reading import Reading
 from playhead.dashboard.statistics import all_jobs, by_job, events_chart, runs_chart
 from playhead.dashboard.web import Ask, View

@@ -146,7 +146,18 @@ class Snapshot:
         step = SECONDS_PER_MINUTE if buckets.step < SECONDS_PER_HOUR else SECONDS_PER_HOUR
         return (t.step == step) & (t.at >= buckets.start) & (t.at < buckets.end)
 
-    def events(self, *, name: str = "", key: str = "", field: str = "", equals: str = "", since_ms: int, until_ms: int, cursor: str = "", limit: int) -> tuple[list[StoredEvent], str | None]:
+    def events(
+        self,
+        *,
+        name: str = "",
+        key: str = "",
+        field: str = "",
+        equals: str = "",
+        since_ms: int,
+        until_ms: int,
+        cursor: str = "",
+        limit: int,
+    ) -> tuple[list[StoredEvent], str | None]:
         t = EVENT.c
         q = sa.select(EVENT).where(t.at_ms >= since_ms, t.at_ms < until_ms)
         if name:
@@ -159,7 +170,9 @@ class Snapshot:
             q = q.where(sa.tuple_(t.at_ms, t.place) < sa.tuple_(*map(sa.literal, _uncursor(cursor))))
         rows = self._db.execute(q.order_by(t.at_ms.desc(), t.place.desc()).limit(limit + 1)).all()
         more = len(rows) > limit
-        return [self._event(r) for r in rows[:limit]], _cursor(rows[limit - 1].at_ms, rows[limit - 1].place) if more else None
+        return [self._event(r) for r in rows[:limit]], _cursor(
+            rows[limit - 1].at_ms, rows[limit - 1].place
+        ) if more else None
 
     def event(self, event_id: str) -> StoredEvent | None:
         row = self._db.execute(sa.select(EVENT).where(EVENT.c.id == event_id).limit(1)).first()
@@ -170,9 +183,33 @@ class Snapshot:
             self._parts = {r.number: (r.topic, r.partition) for r in self._db.execute(sa.select(PART))}
         topic, partition = self._parts[row.place >> OFFSET_BITS]
         headers = [(h[0], h[1] or "") for h in from_json(row.headers)]
-        return StoredEvent(topic, partition, row.place & ((1 << OFFSET_BITS) - 1), row.at_ms, row.name, row.id, row.key, row.source, row.cause, row.correlation, row.run_id, headers, row.payload)
+        return StoredEvent(
+            topic,
+            partition,
+            row.place & ((1 << OFFSET_BITS) - 1),
+            row.at_ms,
+            row.name,
+            row.id,
+            row.key,
+            row.source,
+            row.cause,
+            row.correlation,
+            row.run_id,
+            headers,
+            row.payload,
+        )
 
-    def runs(self, *, state: str = "", job_id: str = "", event_id: str = "", since_ms: int | None = None, until_ms: int | None = None, cursor: str = "", limit: int) -> tuple[list[Any], str | None]:
+    def runs(
+        self,
+        *,
+        state: str = "",
+        job_id: str = "",
+        event_id: str = "",
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        cursor: str = "",
+        limit: int,
+    ) -> tuple[list[Any], str | None]:
         t = RUN.c
         q = sa.select(RUN)
         if since_ms is not None and not event_id:
@@ -191,7 +228,9 @@ class Snapshot:
 
     def told(self, run_id: str) -> list[Told]:
         found = []
-        for row in self._db.execute(sa.select(RUN_EVENT).where(RUN_EVENT.c.run_id == run_id).order_by(RUN_EVENT.c.place)):
+        for row in self._db.execute(
+            sa.select(RUN_EVENT).where(RUN_EVENT.c.run_id == run_id).order_by(RUN_EVENT.c.place)
+        ):
             try:
                 body = from_json(row.body)
             except NotJson:
@@ -201,13 +240,24 @@ class Snapshot:
         return found
 
     def sent(self, ids: Sequence[str]) -> list[Any]:
-        known = {r.id: r for r in self._db.execute(sa.select(EVENT.c.id, EVENT.c.name, EVENT.c.at_ms).where(EVENT.c.id.in_(ids[:200])))}
+        known = {
+            r.id: r
+            for r in self._db.execute(
+                sa.select(EVENT.c.id, EVENT.c.name, EVENT.c.at_ms).where(EVENT.c.id.in_(ids[:200]))
+            )
+        }
         return [known.get(i) or Node("event", i, "") for i in ids[:200]]
 
     def letters_of(self, run_id: str) -> list[Any]:
         t = LETTER.c
         run = self.run(run_id)
-        return [r for r in self._db.execute(sa.select(LETTER).where(t.job_id == run.job_id, t.at_ms >= run.began_ms).order_by(t.at_ms).limit(200)) if r.run_id == run_id]
+        return [
+            r
+            for r in self._db.execute(
+                sa.select(LETTER).where(t.job_id == run.job_id, t.at_ms >= run.began_ms).order_by(t.at_ms).limit(200)
+            )
+            if r.run_id == run_id
+        ]
 
     def letters(self, *, state: str, job_id: str = "", cursor: str = "", limit: int) -> tuple[list[Any], str | None]:
         t = LETTER.c
@@ -244,11 +294,18 @@ class Snapshot:
         while level and count < CHAIN_NODES_MAX:
             nodes = {n.id: n for n in level}
             runs: dict[str, Node] = {}
-            for r in self._db.execute(sa.select(RUN).where(RUN.c.event_id.in_(nodes)).order_by(RUN.c.began_ms).limit(CHAIN_NODES_MAX)):
+            for r in self._db.execute(
+                sa.select(RUN).where(RUN.c.event_id.in_(nodes)).order_by(RUN.c.began_ms).limit(CHAIN_NODES_MAX)
+            ):
                 runs[r.id] = Node("run", r.id, r.job_id, r.state, r.began_ms, r.duration_ms)
                 nodes[r.event_id].children.append(runs[r.id])
             level = []
-            for e in self._db.execute(sa.select(EVENT.c.id, EVENT.c.name, EVENT.c.at_ms, EVENT.c.cause, EVENT.c.run_id).where(EVENT.c.cause.in_(nodes)).order_by(EVENT.c.at_ms).limit(CHAIN_NODES_MAX)):
+            for e in self._db.execute(
+                sa.select(EVENT.c.id, EVENT.c.name, EVENT.c.at_ms, EVENT.c.cause, EVENT.c.run_id)
+                .where(EVENT.c.cause.in_(nodes))
+                .order_by(EVENT.c.at_ms)
+                .limit(CHAIN_NODES_MAX)
+            ):
                 node = Node("event", e.id, e.name, at_ms=e.at_ms)
                 (runs.get(e.run_id) or nodes[e.cause]).children.append(node)
                 level.append(node)

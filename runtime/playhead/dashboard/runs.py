@@ -116,12 +116,17 @@ def _task(run_id: str) -> str:
     try:
         return str(task_of(run_id))
     except ValueError:
-        return "–"
+        return "?"
 
 
 def _attempts(told: Sequence[Told]) -> tuple[list[Attempt], float]:
     known = [
-        (one.number("attempt"), float(read_moment(one.body.get("startedAt")) or one.at_ms), one.number("durationMs"), one.state)
+        (
+            one.number("attempt"),
+            float(read_moment(one.body.get("startedAt")) or one.at_ms),
+            one.number("durationMs"),
+            one.state,
+        )
         for one in told
     ]
     due = [read_moment(one.body.get("dueAt")) for one in told]
@@ -141,6 +146,8 @@ def _lines(told: Sequence[Told]) -> Iterator[Line]:
                 text = str(line.get("event", ""))
                 if line.get("exception"):
                     text += f"\n{line['exception']}"
-                words = " ".join(f"{name}={value if isinstance(value, str) else one_line(value)}" for name, value in extra.items())
+                words = " ".join(
+                    f"{name}={value if isinstance(value, str) else one_line(value)}" for name, value in extra.items()
+                )
                 at, level = str(line.get("at", ""))[_TIME_OF_DAY], str(line.get("level", ""))
                 yield Line(int(one.number("attempt")), at, level, text, words)

@@ -93,7 +93,7 @@ def _form(name: str, typed: dict[str, str]) -> Field:
     return form_of(schema_of(own_events()[name]), typed)
 
 
-def _more(ask: Ask) -> dict[str, str]:
+def _more(ask: Ask) -> dict[str, Any]:
     return {name: ask.typed(name) for name in ("key", "id", "delay")}
 
 
@@ -138,9 +138,17 @@ def _sent(sent: SentEvent) -> View:
         links = [("/timers", "Show the timers")]
         facts.append(("Due", sent.due_at.isoformat(timespec="seconds")))
     links.append((f"/send?event={sent.name}", "Send another"))
-    return View("done.html", {
-        "title": f"Sent {sent.name}", "text": text, "facts": facts, "links": links, "problems": [], "back": "/events",
-    })
+    return View(
+        "done.html",
+        {
+            "title": f"Sent {sent.name}",
+            "text": text,
+            "facts": facts,
+            "links": links,
+            "problems": [],
+            "back": "/events",
+        },
+    )
 
 
 def _json(value: Any) -> str:

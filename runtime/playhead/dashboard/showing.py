@@ -1,4 +1,4 @@
-"""How facts are written: times, durations, counts, JSON. Pure; what comes from payloads is escaped here or in a template."""
+"""How facts are written: times, durations, counts, JSON. Pure; what comes from payloads is escaped here or later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 MAX_JSON_CHARS = 64 * 1024
 """Of a payload on a page; the API has all of it."""
 
-_DASH = "–"
+_DASH = "\N{EN DASH}"
 _STEPS = ((60, "s"), (60, "min"), (24, "h"), (365, "d"))
 _TOKEN = re.compile(
     r'(?P<k>"(?:[^"\\]|\\.)*")(?=\s*:)|(?P<s>"(?:[^"\\]|\\.)*")'
@@ -57,9 +57,7 @@ def ago(at_ms: float | None, now_ms: float) -> Markup:
     """A `<time>`: relative, with the exact one in its title."""
     if at_ms is None:
         return Markup(_DASH)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        iso(at_ms), exact(at_ms), relative(at_ms, now_ms)
-    )
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso(at_ms), exact(at_ms), relative(at_ms, now_ms))
 
 
 def duration(ms: float | None) -> str:

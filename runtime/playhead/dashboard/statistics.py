@@ -83,9 +83,7 @@ def by_job(
     return jobs
 
 
-def all_jobs(
-    counted: Iterable[tuple[int, str, str, int]], durations: Iterable[tuple[int, str, int, int]]
-) -> JobSums:
+def all_jobs(counted: Iterable[tuple[int, str, str, int]], durations: Iterable[tuple[int, str, int, int]]) -> JobSums:
     """The sums of all jobs together."""
     total, lengths = JobSums(), Counter[int]()
     for at, _, state, count in counted:

@@ -155,7 +155,7 @@ class Pages:
                 if inspect.iscoroutinefunction(page):
                     given = await page(ask)
                 else:
-                    given = await run_in_threadpool(page, ask)  # type: ignore[arg-type]
+                    given = await run_in_threadpool(page, ask)
             except PlayheadError as error:
                 given = View("error.html", {"error": error}, status_of(error))
             if isinstance(given, Elsewhere):
@@ -216,7 +216,7 @@ async def read_form(request: Request) -> dict[str, list[str]]:
 
 
 def check_same_site(request: Request) -> None:
-    """Refuse what another site's page makes a browser send. Browsers say where a POST comes from; who does not is no page.
+    """Refuse what another site's page makes a browser send. Browsers say where a POST comes from.
 
     Raises:
         OtherSite: it is.
