@@ -19,8 +19,9 @@ from playhead.history.store import HistoryStore
 from playhead.http import create_app, listen, reaches, serve, url_of
 from playhead.job import Job, cron_trigger
 from playhead.records import Partition, Record
+from playhead.scheduler import Scheduler
 from playhead.topics import entity_topic, system_topics
-from tests.dashboard.scene import NOW_MS
+from tests.dashboard.scene import NOW_MS, Scene
 
 T = TypeVar("T")
 ENTITIES = ("test", "user", "file", "payment", "document", "email", "reminder")
@@ -69,6 +70,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.store = HistoryStore(f"sqlite:///{folder}/history.db")
+        self.scene: Scene
         self.settled: list[tuple[str, Sequence[str]]] = []
         self.url = ""
         self.port = 0
@@ -113,10 +115,14 @@ class Site:
         sockets = listen("127.0.0.1", self.port)
         self.url = url_of(sockets)
         self.port = sockets[0].getsockname()[1]
+        scheduler = Scheduler(self.broker, settings=self.client.settings, clock=clock)
+        firing = asyncio.create_task(scheduler.run())
         serving = asyncio.create_task(serve(app, sockets=sockets, stop=self._stop, started=ready.set))
         await self._stop.wait()
         await dashboard.close()
         await serving
+        scheduler.stop()
+        await firing
         await self.client.close()
         await self.broker.stop()
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from playhead.dashboard.reading import Reading
+from playhead.dashboard.reading import Problem, Reading
 from playhead.dashboard.web import Answer, Ask, NoSuchPage, View, status_of
 from playhead.errors import InvalidInput, PlayheadError
 from playhead.job import Job
@@ -54,10 +54,10 @@ class LetterPages:
         if letter is None:
             raise NoSuchPage(f"history has no dead letter {letter_id[:100]!r}.")
         told = _told(letter.body)
-        error, value = told.get("error"), _decoded(told.get("value"))
+        value = _decoded(told.get("value"))
         facts = {
             "letter": letter,
-            "error": error if isinstance(error, dict) else None,
+            "error": Problem.of(told.get("error")),
             "value": value,
             "key": _text(_decoded(told.get("key"))),
             "headers": list(_headers(told.get("headers"))),

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -51,6 +51,18 @@ class Node:
 class Chain:
     roots: list[Node]
     is_cut: bool
+
+
+class Problem(NamedTuple):
+    """An error as it was told; what is not there is empty."""
+
+    type: str
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, told: object) -> Problem | None:
+        return cls(*(str(told.get(name) or "") for name in cls._fields)) if isinstance(told, dict) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from playhead.dashboard.addresses import span_of
 from playhead.dashboard.charts import Bar, timeline
-from playhead.dashboard.reading import Reading, Told
+from playhead.dashboard.reading import Problem, Reading, Told
 from playhead.dashboard.showing import one_line
 from playhead.dashboard.web import Ask, NoSuchPage, View
 from playhead.ids import task_of
@@ -79,12 +79,11 @@ class RunPages:
             sent = history.sent(_ids(last.get("sent")))
             chain, letters = history.chain(run.event_id), history.letters_of(run_id)
         attempts, whole_ms = _attempts(told)
-        error = last.get("error")
         facts = {
             "run": run,
             "attempts": attempts,
             "whole_ms": whole_ms,
-            "error": _Error.of(error) if isinstance(error, dict) else None,
+            "error": Problem.of(last.get("error")),
             "output": last.get("output"),
             "logs": list(_lines(told)),
             "event": event,
@@ -96,16 +95,6 @@ class RunPages:
             "chain_cut": chain.is_cut,
         }
         return View("run.html", facts)
-
-
-class _Error(NamedTuple):
-    type: str
-    message: str
-    traceback: str
-
-    @classmethod
-    def of(cls, told: dict[str, Any]) -> _Error:
-        return cls(*(str(told.get(name) or "") for name in cls._fields))
 
 
 def _ids(sent: object) -> list[str]:

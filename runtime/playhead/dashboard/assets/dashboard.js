@@ -49,6 +49,7 @@
     try {
       if ($("#main[data-live]")) {
         await htmx.ajax("GET", location.pathname + location.search, { target: "#main", select: "#main", swap: "morph:outerHTML" });
+        countChecked(); // rows may have come and gone
       }
     } finally {
       refreshing = setTimeout(() => {
@@ -68,7 +69,8 @@
   // What a person has set stays as it is when a part is replaced: what is open, ticked, chosen.
   const KEPT = { DETAILS: ["open"], INPUT: ["checked", "value"], DIALOG: ["open"], HTML: ["data-theme"] };
   Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, element) => !(KEPT[element.tagName] || []).includes(name);
-  Idiomorph.defaults.callbacks.beforeNodeMorphed = (old) => !(old.nodeType === 1 && old.matches("select, textarea, .readout"));
+  const LEFT_ALONE = "select, textarea, .readout, button[data-many]";
+  Idiomorph.defaults.callbacks.beforeNodeMorphed = (old) => !(old.nodeType === 1 && old.matches(LEFT_ALONE));
   Idiomorph.defaults.callbacks.afterNodeAdded = (node) => {
     if (node.nodeType === 1 && node.matches("tr[id]")) node.classList.add("new");
   };
@@ -116,13 +118,22 @@
     opener = null;
   });
 
-  document.addEventListener("htmx:afterSwap", (event) => {
-    if (event.target === dialog) {
-      const title = $("h2", dialog);
-      if (title) dialog.setAttribute("aria-label", title.textContent);
-      if (dialog.open) focusIn(dialog);
-    }
-    if (event.target.closest && event.target.closest(".sheet")) focusIn($(".sheet"));
+  // After settling: htmx itself focuses what has autofocus before.
+  document.addEventListener("htmx:afterSettle", (event) => {
+    const sheet = event.target.closest && event.target.closest(".sheet");
+    if (!sheet) return;
+    const title = $("h2", sheet);
+    if (title && dialog.contains(sheet)) dialog.setAttribute("aria-label", title.textContent);
+    focusIn(sheet);
+  });
+  document.addEventListener("change", (event) => {
+    const name = event.target;
+    if (!name.matches("[data-event-name]")) return;
+    const isKnown = [...name.list.options].some((option) => option.value === name.value);
+    const hasForm = $("input[name=mode]", name.form).value === "form";
+    if (!isKnown && !hasForm) return; // what was typed as JSON stays
+    const address = "/send?" + new URLSearchParams({ event: name.value });
+    htmx.ajax("GET", address, { target: name.closest(".sheet"), select: ".sheet", swap: "outerHTML" });
   });
   document.addEventListener("htmx:responseError", (event) => tell("The server answered " + event.detail.xhr.status + "."));
   document.addEventListener("htmx:sendError", (event) => {
@@ -137,18 +148,17 @@
     if (box.matches("[data-check-all]")) {
       for (const other of box.closest("table").querySelectorAll("tbody input[type=checkbox]")) other.checked = box.checked;
     }
-    if (box.matches("input[type=checkbox]") && box.form) countChecked(box.form);
+    if (box.matches("input[type=checkbox]")) countChecked();
     if (box.matches("[data-submits]")) box.form.requestSubmit();
   });
 
-  function countChecked(form) {
-    const count = document.querySelectorAll(`tbody input[type=checkbox][form="${form.id}"]:checked`).length;
-    for (const button of document.querySelectorAll(`button[data-many][form="${form.id}"]`)) {
+  function countChecked() {
+    const count = document.querySelectorAll("tbody input[type=checkbox][form=many]:checked").length;
+    for (const button of document.querySelectorAll("button[data-many]")) {
       button.disabled = count === 0;
       $("span", button).textContent = count ? ` (${count})` : "";
     }
   }
-  document.addEventListener("htmx:afterSettle", () => { for (const form of document.querySelectorAll("form[data-many]")) countChecked(form); });
 
   document.addEventListener("submit", (event) => {
     if (event.target.method !== "get") return;
@@ -209,5 +219,6 @@
   });
   nameTheme();
 
+  countChecked(); // what the browser kept ticked when one comes back
   connect();
 })();
