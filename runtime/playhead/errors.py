@@ -21,6 +21,7 @@
     │   ├── BrokerTooOld            the broker's transaction.version is below 2
     │   ├── CheckpointLost          a group's committed offset expired or fell off the log
     │   ├── TopicMisfit             a topic's partitions or settings do not fit
+    │   ├── TopicGone               a topic was deleted under those who read it
     │   ├── NoBroker                no way to start or find a broker
     │   ├── AlreadyRunning          another `playhead dev` owns this folder
     │   ├── PortInUse               another program listens on the port
@@ -243,6 +244,12 @@ class TopicMisfit(Fatal):
     """A topic exists but its partitions or settings do not fit what Playhead needs."""
 
     code = "PH303"
+
+
+class TopicGone(Fatal):
+    """A topic was deleted while its readers ran."""
+
+    code = "PH311"
 
 
 class NoBroker(Fatal):

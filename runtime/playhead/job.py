@@ -71,14 +71,15 @@ def event_trigger(event: str | type[TypedEvent], *, filter: Any = None) -> Event
         InvalidEventName: the name breaks the convention.
         InvalidJob: the filter can't be used.
     """
+    wanted: Any = filter  # whatever a caller gives: checked here, and not narrowed to what no trigger takes
     if filter is not None and not callable(filter) and not isinstance(filter, Mapping):
         raise InvalidJob(f"filter is a function or a mapping of fields to values, not {type(filter).__name__}.")
     if isinstance(event, str):
-        return EventTrigger(check_name(event, reserved_ok=True), None, filter)
+        return EventTrigger(check_name(event, reserved_ok=True), None, wanted)
     if not hasattr(event, "__event__"):
         what = getattr(event, "__qualname__", repr(event))
         raise InvalidJob(f"{what} has no name: class X(TypedEvent, name='entity.action').")
-    return EventTrigger(event.__event__.name, event, filter)
+    return EventTrigger(event.__event__.name, event, wanted)
 
 
 class Occurrence(TypedEvent):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from signal import Signals
 
 from aiokafka import AIOKafkaConsumer
 
@@ -16,6 +18,7 @@ from playhead.scheduler import Scheduler
 from playhead.serde import DUE
 from playhead.timer import parse_rfc3339
 from tests.bench.measures import Bench
+from tests.survive.fleet import SchedulerProcess
 from tests.waiting import wait_until
 
 BATCH = 5_000
@@ -34,14 +37,7 @@ async def lateness(b: Bench, folder: Path, dues_ms: Callable[[float], Sequence[f
     stop = asyncio.Event()
     dues = dues_ms(time.time() * 1000)
     reading = asyncio.create_task(_read(b, took, stop))
-    started = time.perf_counter()
-    for first in range(0, len(dues), BATCH):
-        moments = (datetime.fromtimestamp(due / 1000, UTC) for due in dues[first : first + BATCH])
-        events = [outgoing("thing.made", {"email": "a", "userId": "1", "name": "A"}, at=at) for at in moments]
-        for result in await b.client.send_all(events):
-            if isinstance(result, PlayheadError):
-                raise result
-    rate = len(dues) / (time.perf_counter() - started)
+    rate = await _set(b, dues)
     await wait_until(lambda: len(took) >= len(dues), seconds=max(dues) / 1000 - time.time() + 60)
     stop.set()
     await reading
@@ -50,6 +46,44 @@ async def lateness(b: Bench, folder: Path, dues_ms: Callable[[float], Sequence[f
     if len(took) != len(dues):
         raise AssertionError(f"{len(dues):,} timers were set, {len(took):,} events came")
     return took, rate
+
+
+async def kill(b: Bench, folder: Path, seconds: int, rate: int) -> tuple[float, int]:
+    """One of two schedulers is killed with -9 while `rate` timers/s are due for `seconds`.
+
+    Returns:
+        The latest event, in seconds after it was due, which is how long the takeover took; and how many more or fewer
+        events came than timers were set.
+    """
+    folders = [Path(tempfile.mkdtemp(dir=folder)) for _ in range(2)]
+    schedulers = [await SchedulerProcess.start(b.settings, one) for one in folders]
+    await wait_until(lambda: all(one.running for one in schedulers), seconds=60)
+    took: list[float] = []
+    stop = asyncio.Event()
+    now_ms = time.time() * 1000
+    dues = [now_ms + 6_000 + n * 1000 / rate for n in range(seconds * rate)]
+    reading = asyncio.create_task(_read(b, took, stop))
+    await _set(b, dues)
+    await wait_until(lambda: len(took) > len(dues) / 4, seconds=seconds + 30)
+    await schedulers[0].end()
+    await wait_until(lambda: len(took) >= len(dues), seconds=seconds + 60)
+    await asyncio.sleep(2)  # time for what comes twice
+    stop.set()
+    await reading
+    await schedulers[1].end(Signals.SIGTERM)
+    return max(took) / 1000, len(took) - len(dues)
+
+
+async def _set(b: Bench, dues: Sequence[float]) -> float:
+    """Send the events. Returns how many a second."""
+    started = time.perf_counter()
+    for first in range(0, len(dues), BATCH):
+        moments = (datetime.fromtimestamp(due / 1000, UTC) for due in dues[first : first + BATCH])
+        events = [outgoing("thing.made", {"email": "a", "userId": "1", "name": "A"}, at=at) for at in moments]
+        for result in await b.client.send_all(events):
+            if isinstance(result, PlayheadError):
+                raise result
+    return len(dues) / (time.perf_counter() - started)
 
 
 async def _read(b: Bench, took: list[float], stop: asyncio.Event) -> None:

@@ -35,7 +35,7 @@ from playhead.events import outgoing  # noqa: E402
 from tests.bench import measures, raw  # noqa: E402 -- `tests` is found through the line above
 from tests.bench import pending as pending_timers  # noqa: E402
 from tests.bench.catalog import ThingMade  # noqa: E402
-from tests.bench.lateness import lateness  # noqa: E402
+from tests.bench.lateness import kill, lateness  # noqa: E402
 from tests.survive import fleet  # noqa: E402
 from tests.survive.worker_process import Options  # noqa: E402
 
@@ -126,6 +126,11 @@ async def timers(bootstrap: str) -> list[Row]:
         told = f"{percentile(took, 0.5):.1f} / {percentile(took, 0.99):.1f} / {max(took):.1f} ms"
         rows.append((f"{what}, p50 / p99 / max", told, "", ""))
     rows.append(("setting timers, events/s", f"{rate:,.0f}", "", ""))
+    async with measures.bench(bootstrap, "takeover") as b:
+        with tempfile.TemporaryDirectory() as folder:
+            late_seconds, off = await kill(b, Path(folder), 12 if QUICK else 30, 1_000)
+    what = "one of two schedulers killed -9 at 1,000 timers/s: the latest event, events too many or too few"
+    rows.append((what, f"{late_seconds:.1f} s, {off}", "", ""))
     return rows
 
 

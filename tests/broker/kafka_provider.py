@@ -101,7 +101,7 @@ class KafkaProvider:
                 record.topic, record.value, record.key, partition=record.partition, timestamp_ms=record.timestamp_ms
             )
         if checkpoints:
-            offsets = {TopicPartition(*p): OffsetAndMetadata(*mark) for p, mark in checkpoints.items()}
+            offsets = {TopicPartition(*p): OffsetAndMetadata(*mark[:2]) for p, mark in checkpoints.items()}
             await producer.send_offsets_to_transaction(offsets, group)
         return transaction
 
@@ -159,6 +159,10 @@ class KafkaProvider:
     async def trim(self, partition: Partition, new_start: int) -> None:
         async with self._admin() as admin:
             await admin.delete_records({TopicPartition(*partition): RecordsToDelete(before_offset=new_start)})
+
+    async def delete_topic(self, topic: str) -> None:
+        async with self._admin() as admin:
+            await admin.delete_topics([topic])
 
     async def add_partitions(self, topic: str, partitions: int) -> None:
         async with self._admin() as admin:

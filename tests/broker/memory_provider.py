@@ -71,6 +71,9 @@ class MemoryProvider:
     async def trim(self, partition: Partition, new_start: int) -> None:
         self.memory.trim(partition, new_start)
 
+    async def delete_topic(self, topic: str) -> None:
+        self.memory.delete_topic(topic)
+
     async def add_partitions(self, topic: str, partitions: int) -> None:
         self.memory.add_partitions(topic, partitions)
 

@@ -88,6 +88,10 @@ class Provider(Protocol):
         """Take the records below `new_start` away."""
         ...
 
+    async def delete_topic(self, topic: str) -> None:
+        """Delete a topic."""
+        ...
+
     async def add_partitions(self, topic: str, partitions: int) -> None:
         """Give a topic more partitions, `partitions` in all."""
         ...

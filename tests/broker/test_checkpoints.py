@@ -109,6 +109,56 @@ class TestRule4OnlyStableCheckpointsAreAnswered:
             assert await member.membership.checkpoints([free]) == {free: None}
 
 
+class TestRule8CheckpointsCarryLeaderEpochs:
+    """The epoch of what was fetched is committed, and says where the log's records of that epoch end."""
+
+    async def test_commit_carries_the_epoch_of_what_was_fetched(self, provider: Provider, client: Broker) -> None:
+        topic = await new_topic(client, 1)
+        partition = Partition(topic, 0)
+        await append(client, *(record(topic, 0, f"{i}") for i in range(3)))
+        member = await sole_member(provider, topic, tasks=1)
+        member.membership.seek(partition, 0)
+        member.membership.resume([partition])
+        await member.fetch_all(3)
+        await member.membership.commit(member.commit_of({partition: Mark(2, "text")}))
+        mark = (await member.membership.checkpoints([partition]))[partition]
+        assert mark is not None
+        assert mark[:2] == (2, "text")
+        assert mark.leader_epoch >= 0
+        assert await client.ends_of_epochs({partition: mark.leader_epoch}) == {partition: 3}
+
+    async def test_successor_that_fetches_nothing_keeps_the_epoch(self, provider: Provider, client: Broker) -> None:
+        topic = await new_topic(client, 1)
+        partition = Partition(topic, 0)
+        await append(client, record(topic, 0, "a"))
+        first = await sole_member(provider, topic, tasks=1)
+        first.membership.seek(partition, 0)
+        first.membership.resume([partition])
+        await first.fetch_all(1)
+        await first.membership.commit(first.commit_of({partition: 1}))
+        await first.membership.leave()
+        second = await sole_member(provider, topic, tasks=1, group=first.group)
+        before = await second.membership.checkpoints([partition])
+        await second.membership.commit(second.commit_of({partition: Mark(1, "second")}))
+        after = await second.membership.checkpoints([partition])
+        assert before[partition] is not None
+        assert after == {partition: Mark(1, "second", before[partition].leader_epoch)}
+        assert before[partition].leader_epoch >= 0
+
+    async def test_epoch_that_the_log_has_not_had_ends_at_0(self, provider: Provider, client: Broker) -> None:
+        topic = await new_topic(client, 1)
+        partition = Partition(topic, 0)
+        await append(client, record(topic, 0, "a"))
+        assert await client.ends_of_epochs({partition: 1_000}) == {partition: 0}
+
+    async def test_mark_that_nothing_was_fetched_for_has_no_epoch(self, provider: Provider, client: Broker) -> None:
+        topic = await new_topic(client, 1)
+        partition = Partition(topic, 0)
+        member = await sole_member(provider, topic, tasks=1)
+        await member.membership.commit(member.commit_of({partition: 0}))
+        assert await member.membership.checkpoints([partition]) == {partition: Mark(0, "", -1)}
+
+
 class TestRule5NoAutomaticReset:
     """Nobody but the engine decides where a group begins."""
 

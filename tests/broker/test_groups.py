@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from playhead.broker.contract import Broker, Committed, Epoch, Mark, Outcome, Partition
-from playhead.errors import InvalidInput
+from playhead.errors import InvalidInput, UnknownTopic
+from playhead.topics import TopicSpec
 from tests.broker.provider import (
     Provider,
     append,
@@ -95,6 +96,27 @@ class TestDividingTasks:
         await settled(member, tasks=3)
         checkpoints = await member.membership.checkpoints(Partition(topic, task) for task in range(3))
         assert checkpoints == {Partition(topic, 0): Mark(0), Partition(topic, 1): Mark(0), Partition(topic, 2): None}
+
+
+class TestDeletedTopics:
+    """A topic that is deleted leaves its members in the group, with nothing."""
+
+    async def test_members_of_a_deleted_topic_hold_no_task_until_it_is_made_again(
+        self, provider: Provider, client: Broker
+    ) -> None:
+        topic = await new_topic(client, 2)
+        before = (await client.topic(topic)).id
+        member = await sole_member(provider, topic, tasks=2)
+        await member.membership.commit(member.commit_of({Partition(topic, 0): 0}))
+        await member.membership.checkpoints([Partition(topic, 0)])  # stable
+        await provider.delete_topic(topic)
+        await settled(member, tasks=0)
+        with pytest.raises(UnknownTopic):
+            await client.topic(topic, fresh=True)
+        await client.create_topics([TopicSpec(topic, 2)])
+        await settled(member, tasks=2)
+        assert (await client.topic(topic, fresh=True)).id != before
+        assert await member.membership.checkpoints([Partition(topic, 0)]) == {Partition(topic, 0): None}
 
 
 class TestGenerations:

@@ -10,9 +10,9 @@ import pytest
 
 from playhead import IO
 from playhead.broker.contract import Mark, Partition
-from playhead.errors import CheckpointLost, Fatal
+from playhead.errors import CheckpointLost, Fatal, TopicGone
 from playhead.group.checkpoint import _varint
-from playhead.topics import JOBS
+from playhead.topics import JOBS, entity_topic
 from tests.engine.scene import Scene
 
 MADE = [("ce_type", b"thing.made"), ("ce_id", b"a")]
@@ -112,6 +112,52 @@ class TestRefused:
             worker.check()
 
 
+class TestDeletedTopic:
+    """Deleted under a worker, and perhaps made again."""
+
+    async def test_worker_ends_and_says_that_the_topic_is_gone(self, scene: Scene) -> None:
+        await scene.open()
+        worker = await scene.work(nothing)
+        assert worker.worker.ready
+        scene.broker.delete_topic("thing")
+        await scene.clock.advance(1)
+        assert not worker.worker.ready
+        assert not worker.ended  # a broker that has just started may not know of it yet
+        await scene.clock.advance(10)
+        with pytest.raises(TopicGone, match=r"'thing', which job 'j' reads, was deleted") as caught:
+            worker.check()
+        assert "playhead topics create thing" in caught.value.remedy
+        assert "playhead jobs reset j" in caught.value.remedy
+
+    async def test_member_without_a_task_beside_others_is_ready(self, scene: Scene) -> None:
+        await scene.open()
+        workers = [await scene.work(nothing) for _ in range(2)]
+        await scene.clock.advance(20)
+        assert all(worker.worker.ready for worker in workers)
+
+    async def test_worker_ends_where_it_was_made_again_at_once(self, scene: Scene) -> None:
+        await scene.open()
+        worker = await scene.work(nothing)
+        await self._delete_and_make_again(scene)
+        await scene.clock.advance(1)
+        with pytest.raises(TopicGone, match="deleted and made again while it ran"):
+            worker.check()
+
+    @staticmethod
+    async def _delete_and_make_again(scene: Scene) -> None:
+        scene.broker.delete_topic("thing")
+        await scene.broker.create_topics([entity_topic("thing", partitions=1)])
+
+    async def test_topic_made_again_is_told_from_an_expired_checkpoint(self, scene: Scene) -> None:
+        await scene.open()
+        await scene.stop(await scene.work(nothing))
+        await self._delete_and_make_again(scene)
+        worker = await scene.work(nothing)
+        with pytest.raises(CheckpointLost, match="the topic was deleted and made again") as caught:
+            worker.check()
+        assert "playhead jobs reset j" in caught.value.remedy
+
+
 class TestLostTail:
     """A broker that comes back without the end of its log gives the lost offsets to what is sent next."""
 
@@ -138,6 +184,43 @@ class TestLostTail:
         worker = await scene.work(nothing)
         with pytest.raises(CheckpointLost, match="finished some up to 10, and the log goes from 0 to 6"):
             worker.check()
+
+    @pytest.mark.parametrize("refounded_mark", [False, True])
+    async def test_lost_tail_that_has_grown_again_is_an_error(self, scene: Scene, refounded_mark: bool) -> None:
+        await self._stopped_behind_finished_ones(scene)
+        if refounded_mark:  # a takeover that fetches nothing keeps the epoch
+            await scene.stop(await scene.work(nothing))
+        scene.broker.log(Partition("thing", 0)).lose_tail(5)
+        await scene.send(*range(100, 120))
+        worker = await scene.work(nothing)
+        with pytest.raises(CheckpointLost, match="lost what was there from offset 5 on") as caught:
+            worker.check()
+        assert "playhead jobs reset" in str(caught.value.remedy)
+
+    async def test_leader_that_changed_and_lost_nothing_is_no_error(self, scene: Scene) -> None:
+        started = await self._stopped_behind_finished_ones(scene)
+        log = scene.broker.log(Partition("thing", 0))
+        log.lose_tail(log.end)
+        await scene.send(10)
+        await scene.work(nothing)
+        assert scene.ends() == [(n, "succeeded") for n in range(11)]
+        assert sorted(started) == list(range(10))
+
+    async def test_checkpoint_without_an_epoch_is_taken_as_it_is(self, scene: Scene) -> None:
+        """From a version that wrote none, or from `playhead jobs reset`."""
+        await self._stopped_behind_finished_ones(scene)
+        log = scene.broker.log(Partition("thing", 0))
+        log.lose_tail(5)
+        await scene.send(*range(100, 120))
+        await scene.broker.reset_group("j", {Partition("thing", 0): Mark(8)})
+        ran: list[int] = []
+
+        async def note(payload: Any, io: IO) -> None:
+            ran.append(payload["n"])
+
+        worker = await scene.work(note)
+        worker.check()
+        assert ran[-1] == 119
 
     async def test_checkpoint_whose_ranges_end_with_the_log_goes_on(self, scene: Scene) -> None:
         started = await self._stopped_behind_finished_ones(scene)

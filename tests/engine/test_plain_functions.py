@@ -85,9 +85,9 @@ class TestThreads:
         loops: set[Any] = set()
         topic = scene.broker.topic
 
-        async def noted(name: str) -> Any:
+        async def noted(name: str, **options: Any) -> Any:
             loops.add(asyncio.get_running_loop())
-            return await topic(name)
+            return await topic(name, **options)
 
         scene.broker.topic = noted  # type: ignore[method-assign]
         blocking = BlockingClient("inside", settings=Settings(), broker=scene.broker)

@@ -231,7 +231,7 @@ class TestLeases:
         await place.send(1)
         await place.stop(worker)
         assert len(place.told("run.succeeded")) == 1
-        owner, _ = decode(*(await place.marks())[0])
+        owner, _ = decode(*(await place.marks())[0][:2])
         assert owner == Owner(lease=1, writer="", crashes=0)
 
     async def test_run_over_the_grace_period_starts_again_elsewhere(self, place: Place) -> None:

@@ -142,6 +142,7 @@ async def pages(http: httpx.AsyncClient, **parameters: Any) -> list[dict[str, An
         cursor = answer.json()["next"]
         if cursor is None:
             return items
+    raise AssertionError("the pages have no end")
 
 
 async def set_timers(http: httpx.AsyncClient, *moments: str, event: str = "thing.happened") -> list[str]:

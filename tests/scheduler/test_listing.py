@@ -22,7 +22,7 @@ async def numbers(pending: PendingTimers) -> list[int]:
     """The numbers of all that is pending, by due time."""
     found: list[int] = []
     after: Position | None = START
-    while after is not None:
+    while after is not None and len(found) < 5_000:
         page = await pending.page(after, 7)
         found += [timer.payload()["n"] for timer in page.timers]
         after = page.after
@@ -112,6 +112,27 @@ class TestFollowing:
         answers = await asyncio.gather(*(pending.page() for _ in range(20)))
         assert {len(page.timers) for page in answers} == {50}
         assert reads.offsets == 50
+
+    async def test_question_sees_what_was_written_before_it_whatever_is_being_read_already(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await set_many(place, 10)
+        pending = place.pending_timers()
+        read, may_read = place.broker.read, asyncio.Event()
+
+        async def held(*args: Any, **options: Any) -> None:
+            await may_read.wait()
+            await read(*args, **options)
+
+        monkeypatch.setattr(place.broker, "read", held)
+        first = asyncio.create_task(pending.page())
+        await place.clock.advance(0)
+        await set_many(place, 1, since=10)
+        second = asyncio.create_task(pending.page())
+        await place.clock.advance(0)
+        may_read.set()
+        assert len((await first).timers) >= 10
+        assert len((await second).timers) == 11
 
     async def test_broken_store_is_read_again(self, place: Place, tmp_path: Path) -> None:
         await set_many(place, 2_000)

@@ -78,6 +78,25 @@ class TestCount:
             store.apply(raising(stored(chosen("b"))), 2, 0)
         assert (store.count(), scanned(store), store.position) == (1, 1, 1)
 
+    def test_of_what_is_not_committed_yet_is_as_a_scan_has_it_and_is_gone_when_it_fails(self, tmp_path: Path) -> None:
+        path = tmp_path / "delay-0.db"
+        store = TimerStore(path)
+        store.apply(stored(chosen("a")), 1, 0)
+        store.apply(stored(chosen("b"), chosen("c"), since=1), 3, 0, commit=False)
+        assert (store.count(), scanned(store), store.position) == (3, 3, 3)
+        store._db.execute("PRAGMA query_only=1")
+        with pytest.raises(Exception, match="readonly"):
+            store.apply(stored(chosen("d"), since=3), 4, 0)
+        assert (store.count(), store.position) == (1, 1)
+        again = TimerStore(path)
+        assert (again.count(), scanned(again), again.position) == (1, 1, 1)
+        again.apply(stored(chosen("b"), since=1), 2, 0, commit=False)
+        again.apply((), 2, 0)
+        again.close()
+        last = TimerStore(path)
+        assert (last.count(), scanned(last), last.position) == (2, 2, 2)
+        last.close()
+
 
 def raising(records: list[object]):  # type: ignore[no-untyped-def]
     yield from records

@@ -155,10 +155,10 @@ class TestTroubles:
         known, asked = place.broker.known_topic, place.broker.topic
         away = True
 
-        async def topic(name: str) -> TopicInfo:
+        async def topic(name: str, *, fresh: bool = False) -> TopicInfo:
             if away and name == "thing":
                 raise BrokerUnavailable("not now")
-            return await asked(name)
+            return await asked(name, fresh=fresh)
 
         place.broker.known_topic = lambda name: None if name == "thing" else known(name)  # type: ignore[method-assign]
         place.broker.topic = topic  # type: ignore[method-assign]
@@ -175,9 +175,9 @@ class TestTroubles:
         far = [await place.send(n, delay={"hours": 9}) for n in range(8)]
         known, asked = place.broker.known_topic, place.broker.topic
 
-        async def slow(name: str) -> TopicInfo:
+        async def slow(name: str, *, fresh: bool = False) -> TopicInfo:
             await place.clock.sleep(1)
-            return await asked(name)
+            return await asked(name, fresh=fresh)
 
         place.broker.known_topic = lambda name: None if name == "thing" else known(name)  # type: ignore[method-assign]
         place.broker.topic = slow  # type: ignore[method-assign]
@@ -228,6 +228,20 @@ class TestClock:
         await place.clock.advance(120)
         assert place.fired() == []
         await place.clock.advance(3600)
+        assert place.fired() == [1]
+
+    async def test_set_back_while_a_timer_is_taken_up_holds_no_transaction_open(self, place: Place) -> None:
+        await place.start()
+        await place.send(1, delay={"seconds": 60})
+        known, asked = place.broker.known_topic, place.broker.topic
+
+        async def slow(name: str) -> TopicInfo:
+            place.clock.jump(-3600)
+            return await asked(name)
+
+        place.broker.known_topic = lambda name: None if name == "thing" else known(name)  # type: ignore[method-assign]
+        place.broker.topic = slow  # type: ignore[method-assign]
+        await place.clock.advance(61)
         assert place.fired() == [1]
 
     async def test_delay_of_years_is_kept(self, place: Place) -> None:

@@ -1,4 +1,4 @@
-"""Workers as processes, and the checker that says what a read_committed reader finds: lost and doubled."""
+"""Workers and schedulers as processes, and the checker of what a read_committed reader finds: lost and doubled."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from playhead.broker.contract import Partition
 from playhead.broker.kafka import KafkaBroker
+from playhead.config import Settings
 from playhead.events import Event
 from playhead.records import StoredRecord
 from playhead.topics import RUN, entity_topic, system_topics
@@ -71,6 +72,41 @@ class WorkerProcess:
         code = await self.process.wait()
         await self._reading
         return code
+
+
+class SchedulerProcess:
+    """`playhead scheduler`, with an empty folder for its stores and its log."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
+        self._process = process
+        self._folder = folder
+
+    @classmethod
+    async def start(cls, settings: Settings, folder: Path) -> SchedulerProcess:
+        env = {
+            **os.environ,
+            "PLAYHEAD_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+            "PLAYHEAD_TOPIC_PREFIX": settings.topic_prefix,
+            "PLAYHEAD_LOG_FORMAT": "json",
+        }
+        with (folder / "log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "playhead.cli", "scheduler", "--data-dir", str(folder / "stores")),
+                cwd=folder,
+                env=env,
+                stderr=log,
+            )
+        return cls(process, folder)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has ever had its partitions."""
+        return '"running"' in (self._folder / "log").read_text(errors="replace")
+
+    async def end(self, number: Signals = Signals.SIGKILL) -> None:
+        """Signal the process and wait until it is gone."""
+        self._process.send_signal(number)
+        await self._process.wait()
 
 
 @dataclass

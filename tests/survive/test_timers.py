@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from signal import Signals
 
 import pytest
 
@@ -19,7 +18,7 @@ from playhead.scheduler import Scheduler
 from playhead.serde import DUE
 from playhead.timer import parse_rfc3339
 from playhead.topics import DELAY
-from tests.survive.fleet import committed_events
+from tests.survive.fleet import SchedulerProcess, committed_events
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
@@ -28,32 +27,6 @@ pytestmark = pytest.mark.kafka
 async def fired(log: KafkaBroker, settings: Settings) -> list[Event]:
     """Every event of topic `thing` that a committed reader finds."""
     return await committed_events(log, f"{settings.topic_prefix}thing")
-
-
-async def process(settings: Settings, folder: Path) -> asyncio.subprocess.Process:
-    """`playhead scheduler`, in a process of its own."""
-    env = {
-        **os.environ,
-        "PLAYHEAD_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "PLAYHEAD_TOPIC_PREFIX": settings.topic_prefix,
-        "PLAYHEAD_LOG_FORMAT": "json",
-    }
-    with (folder / "log").open("ab") as told:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "playhead.cli", "scheduler", "--data-dir", str(folder / "stores")),
-            cwd=folder,
-            env=env,
-            stderr=told,
-        )
-
-
-def made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def is_running(folder: Path) -> bool:
-    return '"running"' in (folder / "log").read_text()
 
 
 async def test_event_is_sent_when_due_canceled_or_moved(
@@ -81,12 +54,12 @@ async def test_event_is_sent_when_due_canceled_or_moved(
 
 @pytest.mark.slow
 async def test_kill_9_of_a_scheduler_in_a_burst_loses_and_doubles_no_timer(
-    log: KafkaBroker, client: Client, settings: Settings, tmp_path: Path
+    log: KafkaBroker, client: Client, settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     timers = 6_000
-    folders = [made(tmp_path / name) for name in ("a", "b")]
-    processes = [await process(settings, folder) for folder in folders]
-    await wait_until(lambda: all(is_running(folder) for folder in folders), seconds=60)
+    folders = [tmp_path_factory.mktemp("scheduler") for _ in range(2)]
+    schedulers = [await SchedulerProcess.start(settings, folder) for folder in folders]
+    await wait_until(lambda: all(one.running for one in schedulers), seconds=60)
     due = datetime.fromtimestamp(time.time() + 6, UTC)
     events = [outgoing("thing.made", {"n": n}, at=due) for n in range(timers)]
     results = await client.send_all(events)
@@ -96,14 +69,12 @@ async def test_kill_9_of_a_scheduler_in_a_burst_loses_and_doubles_no_timer(
         return len(await fired(log, settings)) > 0
 
     await wait_until(some_have_fired, seconds=30)
-    processes[0].kill()
+    await schedulers[0].end()
 
     async def all_have_fired() -> bool:
         return len(await fired(log, settings)) >= timers
 
     await wait_until(all_have_fired, seconds=60)
-    processes[1].terminate()
-    for one in processes:
-        await one.wait()
+    await schedulers[1].end(Signals.SIGTERM)
     count = Counter(event.id for event in await fired(log, settings))
     assert count == Counter(event.id for event in events)

@@ -51,6 +51,8 @@ Rules that every implementation keeps (a case of the conformance suite holds eac
 5.  There is no automatic offset reset. A partition without checkpoint answers None; what that means is the engine's.
 6.  After `free_writers(names)`, nothing that those writers had open or begin later is ever committed.
 7.  Partitions are handed over paused; nothing is fetched before the engine has sought and resumed them.
+8.  A checkpoint carries the youngest leader epoch that its writer knew of, from what it fetched or from the checkpoint
+    before: so a log that lost its end, and has grown again since, can be told from the one that was read.
 """
 
 from __future__ import annotations
@@ -95,10 +97,15 @@ class Appended(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A partition's checkpoint: the next offset to read, and the engine's text about what is finished beyond it."""
+    """A partition's checkpoint: the next offset to read, and the engine's text about what is finished beyond it.
+
+    `leader_epoch` is filled in by the membership that commits: one that no record the checkpoint counts is younger
+    than, and that every later leader of the partition is younger than (KIP-320). -1 where none is known.
+    """
 
     offset: int
     metadata: str = ""
+    leader_epoch: int = -1
 
 
 METADATA_LIMIT_BYTES = 3_500
@@ -345,12 +352,20 @@ class Broker(Protocol):
         """(start, end) of each partition; the end is the LSO when reading committed, else the next record's offset."""
         ...
 
+    async def ends_of_epochs(self, leader_epochs: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Where the records of this leader epoch, and of those before it, end in each partition; 0 if it had none such.
+
+        A mark that counts records beyond that end counts lost ones: its leader's successor did not have them, and
+        others may be in their place.
+        """
+        ...
+
     async def offsets_at(self, partitions: Iterable[Partition], timestamp_ms: int) -> dict[Partition, int]:
         """The first offset whose record is not older than `timestamp_ms`, or the end."""
         ...
 
-    async def topic(self, name: str) -> TopicInfo:
-        """One topic, from a cache that lives as long as metadata does.
+    async def topic(self, name: str, *, fresh: bool = False) -> TopicInfo:
+        """One topic, from a cache that lives as long as metadata does, or (`fresh`) as it is now.
 
         Raises:
             UnknownTopic, NotAuthorized, BrokerUnavailable.

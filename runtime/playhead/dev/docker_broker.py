@@ -21,7 +21,7 @@ from playhead.dev.guard import GuardedProcess
 from playhead.dev.install import Progress, silent
 from playhead.dev.lock import FileLock
 from playhead.dev.properties import HOST, as_image_environment, server_settings
-from playhead.dev.ready import wait_until_answers
+from playhead.dev.ready import start_and_wait
 from playhead.errors import NoBroker
 
 DEFAULT_IMAGE = f"apache/kafka:{KAFKA_VERSION}"
@@ -159,23 +159,26 @@ class DockerKafka:
     def _launch(self, lock: FileLock, timeout_seconds: float) -> None:
         self.folder.say_who(lock, self.bootstrap_servers)
         (self.folder.path / _VOLUME_FILE).write_text(self.name + "\n", encoding="utf-8")
-        process = self._process = GuardedProcess(
-            self.run_command(),
-            console=self.folder.console,
-            grace_seconds=GRACE_SECONDS,
-            pass_fds=(lock.descriptor,),
-        )
         fault: str | None = "was interrupted"
         try:
-            fault = wait_until_answers(process, self.port, timeout_seconds)
+            fault = start_and_wait(
+                self.run_command(),
+                self.folder,
+                lock,
+                self.port,
+                self._keep,
+                timeout_seconds=timeout_seconds,
+                grace_seconds=GRACE_SECONDS,
+            )
         finally:
             if fault is not None:
-                self._process = None
-                process.stop()
                 self._remove_container()
         if fault is not None:
             cause = cause_in(text_from(self.folder.console)) or "it said nothing"
             raise NoBroker(f"Kafka in Docker {fault}: {cause}.", remedy=f"Read {self.folder.console}.")
+
+    def _keep(self, process: GuardedProcess | None) -> None:
+        self._process = process
 
     def _remove_container(self) -> None:
         _run([str(self.docker), "rm", "--force", "--volumes", self.name], GRACE_SECONDS)

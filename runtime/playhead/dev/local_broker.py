@@ -20,7 +20,7 @@ from playhead.dev.guard import GuardedProcess
 from playhead.dev.java import Java
 from playhead.dev.lock import FileLock
 from playhead.dev.properties import HOST, as_properties, log4j2_properties, server_settings
-from playhead.dev.ready import wait_until_answers
+from playhead.dev.ready import start_and_wait
 from playhead.errors import NoBroker, PortInUse
 
 START_SECONDS = 60.0
@@ -189,28 +189,28 @@ class LocalKafka:
         self._write_files(port=self.port, controller_port=ports.pick_free(besides=self.port))
         self.folder.say_who(lock, self.bootstrap_servers)
         log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
-        process = self._process = GuardedProcess(
-            [
-                str(self.java.path),
-                *_JVM,
-                *self._archive.java_options(),
-                f"-Dplayhead.log={self.log_file}",
-                f"-Dlog4j2.configurationFile={self._log4j_file}",
-                *("-cp", f"{self.libs}/*", "kafka.Kafka", str(self._server_file)),
-            ],
-            console=self.folder.console,
+        command = [
+            str(self.java.path),
+            *_JVM,
+            *self._archive.java_options(),
+            f"-Dplayhead.log={self.log_file}",
+            f"-Dlog4j2.configurationFile={self._log4j_file}",
+            *("-cp", f"{self.libs}/*", "kafka.Kafka", str(self._server_file)),
+        ]
+        fault = start_and_wait(
+            command,
+            self.folder,
+            lock,
+            self.port,
+            self._keep,
+            timeout_seconds=timeout_seconds,
             grace_seconds=GRACE_SECONDS,
-            pass_fds=(lock.descriptor,),
         )
-        fault: str | None = "was interrupted"
-        try:
-            fault = wait_until_answers(process, self.port, timeout_seconds)
-        finally:
-            if fault is not None:
-                self._process = None
-                process.stop()
         if fault is not None:
             raise self._start_failure(f"Kafka {fault}", log_start)
+
+    def _keep(self, process: GuardedProcess | None) -> None:
+        self._process = process
 
     def _start_failure(self, what: str, log_start: int) -> Exception:
         said = text_from(self.log_file, log_start) + text_from(self.folder.console)

@@ -16,9 +16,9 @@ from playhead.config import Settings
 from playhead.engine.attempt import Performer
 from playhead.engine.dedupe import RecentIds
 from playhead.engine.execution import Execution
+from playhead.engine.killers import Killers
 from playhead.engine.live import LiveRun, LiveState
 from playhead.engine.recall import Recall
-from playhead.engine.suspects import Suspects
 from playhead.engine.task import Progress, Task
 from playhead.engine.telling import Narrator
 from playhead.group.member import Group, Member, Phase
@@ -33,7 +33,7 @@ class JobConsumer:
 
     Args:
         logger: of the worker, bound to the job here.
-        suspects: of the process.
+        killers: of the process.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class JobConsumer:
         clock: Clock,
         logger: Logger,
         rng: random.Random,
-        suspects: Suspects,
+        killers: Killers,
     ) -> None:
         self.job = job
         self._broker = broker
         self._clock = clock
         self._rng = rng
-        self._suspects = suspects
+        self._killers = killers
         self._logger = logger.bind(job_id=job.id)
         self._prefix = prefix = settings.topic_prefix
         group = Group(
@@ -103,7 +103,7 @@ class JobConsumer:
             logger=self._logger,
             pump_soon=member.pump_soon,
             give_up=member.give_up,
-            suspects=self._suspects,
+            killers=self._killers,
         )
 
     async def restore(self, taken: Taken) -> Task:

@@ -4,7 +4,7 @@
                 ▲                     ├───── Fail ──────▶ run.failed + dead letter ├──▶ committer
                 └──── back-off ◀──────┴───── Retry ─────▶ run.retrying ────────────┘
 
-A run that may have killed its worker (`Suspects`) starts only after its start is committed (`Alone` in the checkpoint).
+A run that may have killed its worker (`Killers`) starts only after its start is committed (`Alone` in the checkpoint).
 After three such starts it is a dead letter.
 """
 
@@ -21,8 +21,8 @@ from typing import Any
 from playhead.broker.contract import Committed
 from playhead.clock import Clock, within
 from playhead.engine.attempt import Performer
+from playhead.engine.killers import Killers
 from playhead.engine.live import LiveRun, LiveState, Refusal
-from playhead.engine.suspects import Suspects
 from playhead.engine.task import Task
 from playhead.engine.telling import Narrator, UnfitOutput
 from playhead.errors import Fatal, Poison
@@ -51,7 +51,7 @@ class Execution:
     Args:
         pump_soon: called when there may be room for more.
         give_up: called with an error after which the worker can't go on.
-        suspects: of the process.
+        killers: of the process.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Execution:
         logger: Logger,
         pump_soon: Callable[[], None],
         give_up: Callable[[BaseException], None],
-        suspects: Suspects,
+        killers: Killers,
     ) -> None:
         self.ready: deque[LiveRun] = deque()
         self.running = 0
@@ -78,8 +78,8 @@ class Execution:
         self._logger = logger
         self._pump_soon = pump_soon
         self._give_up = give_up
-        self._suspects = suspects
-        suspects.on_change(pump_soon)
+        self._killers = killers
+        killers.on_change(pump_soon)
         performer.on_overdue = self._overdue
         self._left_behind: set[asyncio.Task[None]] = set()
         self._nothing_runs = asyncio.Event()
@@ -100,9 +100,9 @@ class Execution:
             run = self.ready.popleft()
             if run.state is not LiveState.READY:
                 continue  # its task was dropped since
-            if not run.task.unproven or self._suspects.is_going(run):
+            if not run.task.unproven or self._killers.is_going(run):
                 self._start(run)
-            elif self._suspects.may_start(run):
+            elif self._killers.may_start(run):
                 self._begin(run)
                 run.work = self._spawn(self._start_alone(run))
             else:
@@ -255,7 +255,7 @@ class Execution:
         self._logger.warning("attempt failed", run_id=run.id, attempt=run.attempt, error=what)
         told = self._narrator.retrying(run, failure, duration_ms, due_ms)
         self._leave(run, LiveState.BACKOFF)
-        self._suspects.leave(run)
+        self._killers.leave(run)
         self._committer.add(Ending(run, [told], final=False))
         run.work = self._spawn(self._back_off(run, delay_seconds))
 
@@ -299,11 +299,11 @@ class Execution:
             self._nothing_runs.set()
 
     def _let_others_start(self, run: LiveRun) -> None:
-        """Only a run that has ended lets the next of its key start; and other suspects, where it had to be alone."""
+        """Only a run that has ended lets the next of its key start; and others' runs, where it had to be alone."""
         task = run.task
         if task.owner.alone is not None and task.named_run is run:
             task.owner = replace(task.owner, alone=None)
-        self._suspects.leave(run)
+        self._killers.leave(run)
         task.leave_lane(run, self.ready)
 
     def refused(self, run: LiveRun, reason: str) -> None:
@@ -346,7 +346,7 @@ class Execution:
         """The task is not this worker's any more: stop its runs."""
         self.running -= sum(run.state is LiveState.RUNNING for run in task.live_runs)
         task.drop()
-        self._suspects.look()
+        self._killers.look()
         if self.running == 0:
             self._nothing_runs.set()
 

@@ -28,11 +28,11 @@ BUFFER_HIGH_RECORDS = 2_000
 BUFFER_LOW_RECORDS = 500
 
 
-def _suspects(concurrency: int, crashes: int) -> int:
+def _possible_killers(concurrency: int, crashes: int) -> int:
     """How many runs have to end, one by one, before the others may run at once again.
 
-    One crash may have come from outside. After a second in a row, what was going on then is suspected: as many runs as
-    could be at once. Where that did not end it, each further crash doubles it.
+    One crash may have come from outside. After a second in a row, what was going on then may have done it: as many runs
+    as could be at once. Where that did not end it, each further crash doubles it.
     """
     return 0 if crashes < 2 else min(concurrency << min(crashes - 2, 11), WINDOW_OFFSETS)
 
@@ -49,12 +49,12 @@ class Progress:
         "paused",
         "position",
         "recent",
-        "suspects_end",
+        "unproven_end",
     )
 
-    def __init__(self, position: int, finished: Sequence[range], recent: RecentIds, suspects_end: int) -> None:
+    def __init__(self, position: int, finished: Sequence[range], recent: RecentIds, unproven_end: int) -> None:
         self.position = position
-        self.suspects_end = suspects_end
+        self.unproven_end = unproven_end
         """The offset before which lies whatever the owner before may have had going."""
         self.fetched_to = position
         self.finished = deque(finished)
@@ -104,7 +104,7 @@ class Task:
         self.alive = True
         self.moved = False
         """Whether something has finished that no commit tells of yet."""
-        self.unproven = _suspects(job.concurrency, owner.crashes)
+        self.unproven = _possible_killers(job.concurrency, owner.crashes)
         """How many runs start one by one, before the others may run at once."""
         self._name = name
         self._keeps_order = job.order == "key"
@@ -126,7 +126,7 @@ class Task:
         alone = self.owner.alone
         if alone is None or self._held_bytes > HELD_BYTES_LIMIT:
             return False
-        return any(p.position <= alone.offset < p.suspects_end for p in self.progress.values())
+        return any(p.position <= alone.offset < p.unproven_end for p in self.progress.values())
 
     @property
     def partitions(self) -> Collection[Partition]:
@@ -269,7 +269,7 @@ class Task:
         self._held_bytes -= len(run.record.value or b"")
         if self.unproven:
             self.unproven -= 1
-        if self.owner.crashes and all(p.lowest_unfinished >= p.suspects_end for p in self.progress.values()):
+        if self.owner.crashes and all(p.lowest_unfinished >= p.unproven_end for p in self.progress.values()):
             # All that was going on at the last crash has ended well. Not sooner: what ends beside it proves nothing.
             self.unproven = 0
             self.owner = replace(self.owner, crashes=0)

@@ -14,8 +14,8 @@ from playhead.broker.contract import Broker
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.config import Settings
 from playhead.engine.consumer import JobConsumer
+from playhead.engine.killers import Killers
 from playhead.engine.live import LiveRun
-from playhead.engine.suspects import Suspects
 from playhead.engine.watchdog import Watchdog
 from playhead.errors import NoJobs, PlayheadError
 from playhead.group.member import Phase
@@ -117,9 +117,9 @@ class Worker:
         Raises:
             Fatal, UnknownTopic, NotAuthorized: of the first job that can't go on; the others are stopped gracefully.
         """
-        suspects = Suspects()
+        killers = Killers()
         self.consumers = [
-            JobConsumer(job, self._broker, self._settings, self._clock, self._logger, self._rng, suspects)
+            JobConsumer(job, self._broker, self._settings, self._clock, self._logger, self._rng, killers)
             for job in self._jobs
         ]
         hosted = [

@@ -87,26 +87,34 @@ def decode(offset: int, metadata: str) -> tuple[Owner, list[range]]:
     if not metadata:
         return Owner(), []
     try:
-        version, lease, writer, crashes, *rest = metadata.split(" ")
-        crashes, _, alone = crashes.partition("@")
-        suspect = Alone(*(int(number) for number in alone.split("x"))) if alone else None
-        owner = Owner(int(lease), "" if writer == "-" else writer, int(crashes), suspect)
-        (runs,) = rest or [""]
-        lengths = _varints(urlsafe_b64decode(runs + "=" * (-len(runs) % 4)))
-        foreign = version != _FORMAT
-    except (ValueError, TypeError):
-        foreign = True
-    if foreign:
+        owner, lengths = _parsed(metadata)
+    except (ValueError, TypeError) as error:
         raise CheckpointLost(
             f"the committed offset {offset} carries metadata that Playhead did not write: {metadata[:80]!r}.",
             remedy="Another consumer uses this job's group. Give the job an id of its own, or stop the other one.",
-        )
+        ) from error
     finished, at = [], offset
     for i, length in enumerate(lengths):
         if i % 2:
             finished.append(range(at, at + length))
         at += length
     return owner, finished
+
+
+def _parsed(metadata: str) -> tuple[Owner, list[int]]:
+    """The owner, and the lengths of unfinished and finished stretches by turns.
+
+    Raises:
+        ValueError, TypeError: the text is not Playhead's.
+    """
+    version, lease, writer, crashes, *rest = metadata.split(" ")
+    if version != _FORMAT:
+        raise ValueError(version)
+    crashes, _, alone = crashes.partition("@")
+    started_alone = Alone(*(int(number) for number in alone.split("x"))) if alone else None
+    (runs,) = rest or [""]
+    lengths = _varints(urlsafe_b64decode(runs + "=" * (-len(runs) % 4)))
+    return Owner(int(lease), "" if writer == "-" else writer, int(crashes), started_alone), lengths
 
 
 def _varint(into: bytearray, value: int) -> None:

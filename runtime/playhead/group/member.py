@@ -24,7 +24,7 @@ from typing import Any
 
 from playhead.broker.contract import Broker, Epoch, Membership
 from playhead.clock import Clock, within
-from playhead.errors import BrokerUnavailable
+from playhead.errors import BrokerUnavailable, CheckpointLost
 from playhead.group.committer import MAX_ENDINGS_PER_COMMIT, Committer
 from playhead.group.takeover import EpochOver, Takeover
 from playhead.group.work import OwnedTask, Work
@@ -103,6 +103,7 @@ class Member:
         self._context = contextvars.copy_context()
         """Of whoever made the member: nobody whose end makes room for more leaves variables of his own to others."""
         self._pump_planned = False
+        self._topic_ids: dict[str, str] = {}
         self._taking_over: asyncio.Task[None] | None = None
         self._early: Epoch | None = None
         """An assignment that came before `join` returned."""
@@ -186,7 +187,10 @@ class Member:
         3. work on them, as far as the limits allow.
         """
         owned = dict(self.tasks)
-        fetched = await self.membership.fetch(FETCH_MAX_RECORDS)
+        try:
+            fetched = await self.membership.fetch(FETCH_MAX_RECORDS)
+        except CheckpointLost as lost:
+            raise CheckpointLost(f"{self.group.title}: {lost.message}", remedy=self.group.remedy) from lost
         for partition, records in fetched.items():
             task = self.tasks.get(partition[1])
             if task is None:
@@ -283,6 +287,7 @@ class Member:
             remedy=group.remedy,
             group=group.name,
             topics=[group.topic],
+            topic_ids=self._topic_ids,
             prefix=group.prefix,
             broker=self._broker,
             membership=self.membership,
@@ -296,7 +301,7 @@ class Member:
                 # A commit of this epoch that is still in flight may yet succeed, and move what is about to be read.
                 await self.committer.settled()
                 new = epoch.tasks - self.tasks.keys()
-                taken = await takeover.take(epoch, new) if new else []
+                taken = await takeover.take(epoch, new)
                 restored = [await self._work.restore(one) for one in taken]
                 break
             except EpochOver as over:

@@ -3,8 +3,8 @@
     headers ──▶ content type? (415) ──▶ declared length? (413) ──▶ read, counting (413, 408) ──▶ parse (400) ──▶
     nesting, integers (422) ──▶ values
 
-A body is parsed once, by orjson. The checks behind it look for their suspects with one pass over the bytes, and do
-nothing more where they find none.
+A body is parsed once, by orjson. The checks behind it look for what they are about with one pass over the
+bytes, and do nothing more where they find none.
 """
 
 from __future__ import annotations

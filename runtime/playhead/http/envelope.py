@@ -43,7 +43,7 @@ def event_from(item: Any, header_id: str | None = None) -> OutgoingEvent:
         event_id = header_id
     _check_at(item.get("at"))
     when = {"delay": item.get("delay"), "at": item.get("at")}
-    return outgoing(name, item.get("payload"), id=event_id, key=item.get("key"), **when)
+    return outgoing(item["event"], item.get("payload"), id=event_id, key=item.get("key"), **when)
 
 
 def move_from(body: Any) -> dict[str, Any]:

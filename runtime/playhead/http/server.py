@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from playhead.errors import InvalidSetting, PortInUse
 from playhead.http.port_owner import listener_of
+from playhead.http.protocol import Config
 
 HOST = "127.0.0.1"
 PORT = 3002
@@ -26,6 +27,8 @@ PORT_MAX = 65_535
 GRACE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept: longer than what load balancers in front keep theirs, usually 60 s."""
+HEAD_SECONDS = 15.0
+"""How long a client may take to send a request's head; a body has a deadline of its own (`Limits.body_seconds`)."""
 BACKLOG_CONNECTIONS = 2_048
 
 
@@ -70,7 +73,8 @@ def listen(host: str = HOST, port: int = PORT) -> list[socket.socket]:
 def url_of(sockets: Sequence[socket.socket]) -> str:
     """Where clients find the server."""
     host, port = sockets[0].getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -83,6 +87,7 @@ async def serve(
     stop: asyncio.Event | None = None,
     started: Callable[[], None] | None = None,
     grace_seconds: int = GRACE_SECONDS,
+    head_seconds: float = HEAD_SECONDS,
     access_log: bool = False,
 ) -> None:
     """Serve until `stop` is set or this task is cancelled; then let requests end, for at most `grace_seconds`.
@@ -90,6 +95,7 @@ async def serve(
     Args:
         sockets: from `listen`, where the port was taken earlier; `host` and `port` do not count then.
         started: called once connections are accepted.
+        head_seconds: what a client gets to send a request's head, before its connection is closed.
         access_log: a line per request, to the logger `uvicorn.access`.
 
     Raises:
@@ -97,7 +103,7 @@ async def serve(
         StartFailed: the application's lifespan failed at its start.
     """
     taken = list(listen(host, port) if sockets is None else sockets)
-    server = _Server(_config(app, grace_seconds, access_log), started)
+    server = _Server(_config(app, grace_seconds, head_seconds, access_log), started)
     serving = asyncio.create_task(server.serve(taken), name="http")
     stopping = asyncio.create_task((stop or asyncio.Event()).wait(), name="http-stop")
     try:
@@ -139,9 +145,10 @@ class _Server(uvicorn.Server):
             self._tell_started()
 
 
-def _config(app: ASGIApp, grace_seconds: int, access_log: bool) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(app: ASGIApp, grace_seconds: int, head_seconds: float, access_log: bool) -> Config:
+    return Config(
         app,
+        head_seconds=head_seconds,
         log_config=None,
         access_log=access_log,
         loop="none",

@@ -30,7 +30,7 @@ from playhead.scheduler.lateness import Lateness
 from playhead.scheduler.task import TimerTask, Told
 from playhead.serde import MINTED_HEADER, own_headers
 from playhead.timer import CANCELED, RESCHEDULED, SCHEDULER_SOURCE, TOO_LATE, Request, Timer, tombstone
-from playhead.timers.store import Place, StoreBroken, TimerStore, Unwanted
+from playhead.timers.store import COMMIT_RECORDS, Place, StoreBroken, TimerStore, Unwanted
 from playhead.topics import DEAD_LETTER, DELAY
 
 GROUP = "playhead.scheduler"
@@ -132,13 +132,16 @@ class TimerWork:
         return store
 
     async def _read_into(self, store: TimerStore, partition: Partition, first: int, end: int) -> None:
-        told = first
+        told = written = first
 
         async def fold(records: Sequence[StoredRecord]) -> None:
-            nonlocal told
+            nonlocal told, written
             for first in range(0, len(records), _APPLIED_AT_ONCE):
                 portion = records[first : first + _APPLIED_AT_ONCE]
-                store.apply(portion, portion[-1].offset + 1, self._now_ms())
+                position = portion[-1].offset + 1
+                commit = position - written >= COMMIT_RECORDS
+                store.apply(portion, position, self._now_ms(), commit=commit)
+                written = position if commit else written
                 await asyncio.sleep(0)  # heartbeats, and the other partitions' timers
             if store.position - told > _PROGRESS_RECORDS:
                 told = store.position
@@ -285,7 +288,11 @@ class TimerWork:
         ends = [tombstone(timer.key, self._delay.name, task.number, now_ms) for timer in timers]
         task.gone.update(timer.key for timer in timers)
         task.gathered += 1
-        not_before = 0.0 if due_ms is None else self._clock.monotonic() + due_ms / 1000 - self._clock.time()
+        not_before = 0.0
+        if due_ms is not None:
+            # A clock that was set back since the timer was taken up must not hold the transaction open.
+            ahead_seconds = min(due_ms / 1000 - self._clock.time(), LEAD_MS / 1000)
+            not_before = self._clock.monotonic() + ahead_seconds
         self.member.committer.add(Ending(Told(task, timers, due_ms), [*records, *ends], False, not_before))
 
     def _bury(self, task: TimerTask, timer: Timer, reason: str) -> None:

@@ -22,7 +22,7 @@ from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.errors import InvalidInput, TimersUnread
 from playhead.records import StoredRecord
 from playhead.timer import Timer
-from playhead.timers.store import Place, StoreBroken, TimerStore, delete_retention_ms, open_store
+from playhead.timers.store import COMMIT_RECORDS, Place, StoreBroken, TimerStore, delete_retention_ms, open_store
 from playhead.topics import partition_for
 
 T = TypeVar("T")
@@ -244,12 +244,17 @@ class PendingTimers:
         if store.position == end:
             return
 
+        written = store.position
+
         async def fold(records: Sequence[StoredRecord]) -> None:
-            await _in_thread(partial(store.apply, records, records[-1].offset + 1, now_ms))
+            nonlocal written
+            position = records[-1].offset + 1
+            commit = position - written >= COMMIT_RECORDS
+            await _in_thread(partial(store.apply, records, position, now_ms, commit=commit))
+            written = position if commit else written
 
         await broker.read(partition, max(store.position, start), end, fold)
-        if store.position < end:  # what is left are markers
-            store.apply((), end, now_ms)
+        store.apply((), end, now_ms)
 
     def _forget(self, error: StoreBroken) -> None:
         logger = structlog.get_logger("playhead.timers")

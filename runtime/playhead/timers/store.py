@@ -40,6 +40,8 @@ FORMAT = f"2 {sys.version_info.major}.{sys.version_info.minor}"
 CACHE_KIB = 256 * 1024
 """Of memory, for all partitions of a topic together."""
 MIN_CACHE_KIB = 2 * 1024
+COMMIT_RECORDS = 20_000
+"""In one transaction, where many are read."""
 DEFAULT_DELETE_RETENTION_MS = 86_400_000
 _UNUSABLE = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")
 """Beginnings of SQLite's names for what a new file would not mend."""
@@ -107,6 +109,8 @@ class TimerStore:
         self.position: int = kept["position"]
         """The next offset to apply."""
         self._timers: int = kept["timers"]
+        self._before = self.position, self._timers
+        """Of the last commit."""
 
     def _open(self) -> tuple[sqlite3.Connection, dict[str, Any]]:
         """The database, and what it says of itself. One that can't be read makes place for a new one."""
@@ -160,17 +164,27 @@ class TimerStore:
 
     # ── folding ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def apply(self, records: Iterable[StoredRecord], position: int, now_ms: int) -> list[Place]:
-        """Take in the records up to `position`, in their order. Returns the places of the timers that are new."""
+    def apply(self, records: Iterable[StoredRecord], position: int, now_ms: int, *, commit: bool = True) -> list[Place]:
+        """Take in the records up to `position`, in their order. Returns the places of the timers that are new.
+
+        Args:
+            commit: False where more follows at once: due times are at random, so each transaction writes pages all over
+                the file, and a few large ones write far less than many small ones. What fails, or is closed, before the
+                next commit has taken in nothing of it.
+        """
         try:
             batch = self._batch(records)
-            self._db.execute("BEGIN IMMEDIATE")
+            if not self._db.in_transaction:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._before = self.position, self._timers
             try:
                 timers = self._timers + batch.write()
-                rows = [("position", position), ("written_ms", now_ms), ("timers", timers)]
-                self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", rows)
-                self._db.execute("COMMIT")
+                if commit:
+                    rows = [("position", position), ("written_ms", now_ms), ("timers", timers)]
+                    self._db.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", rows)
+                    self._db.execute("COMMIT")
             except BaseException:
+                self.position, self._timers = self._before
                 if self._db.in_transaction:  # some errors have ended it already
                     self._db.execute("ROLLBACK")
                 raise

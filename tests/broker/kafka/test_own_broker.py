@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,8 @@ from playhead.broker.contract import Partition
 from playhead.broker.kafka import KafkaBroker
 from playhead.config import Settings
 from playhead.errors import BrokerTooOld
-from tests.broker.provider import append, new_topic, read_all, record, values
+from tests.broker.kafka_provider import KafkaProvider
+from tests.broker.provider import append, new_topic, read_all, record, sole_member, values
 from tests.broker_fixture import NewLocalKafka
 
 pytestmark = pytest.mark.kafka
@@ -37,6 +39,71 @@ class TestRestart:
             assert found == ["before", *(f"{i}" for i in range(20)), "after"]
         finally:
             await client.stop()
+
+
+class TestLostTail:
+    """A broker whose disk had not got the end of a log when it died, and which has taken other events since."""
+
+    async def test_leader_epoch_of_the_checkpoint_tells_where_the_log_was_cut(self, own_broker: NewLocalKafka) -> None:
+        kafka = await asyncio.to_thread(own_broker)
+        provider = KafkaProvider(kafka.bootstrap_servers)
+        await provider.broker.start()
+        try:
+            topic = await new_topic(provider.broker, 1)
+            partition = Partition(topic, 0)
+            for i in range(10):  # a batch each
+                await append(provider.broker, record(topic, 0, f"{i}"))
+            member = await sole_member(provider, topic, tasks=1)
+            member.membership.seek(partition, 0)
+            member.membership.resume([partition])
+            await member.fetch_all(10)
+            await member.membership.commit(member.commit_of({partition: 8}))
+            await member.membership.checkpoints([partition])  # stable: the markers are written
+            await asyncio.to_thread(kafka.kill)
+            _cut(kafka.data_dir / "data" / f"{topic}-0" / f"{0:020}.log", batches=5)
+            await asyncio.to_thread(kafka.start)
+            others = await provider.another_client()  # the first would go on with sequence numbers that were lost, too
+            for i in range(20):
+                await append(others, record(topic, 0, f"after {i}"))
+            mark = (await member.membership.checkpoints([partition]))[partition]
+            assert mark is not None
+            assert mark.offset == 8
+            assert mark.leader_epoch >= 0
+            assert (await provider.broker.bounds([partition]))[partition] == (0, 25)
+            assert await provider.broker.ends_of_epochs({partition: mark.leader_epoch}) == {partition: 5}
+        finally:
+            await provider.close()
+
+    async def test_restart_that_loses_nothing_is_told_from_it(self, own_broker: NewLocalKafka) -> None:
+        kafka = await asyncio.to_thread(own_broker)
+        provider = KafkaProvider(kafka.bootstrap_servers)
+        await provider.broker.start()
+        try:
+            topic = await new_topic(provider.broker, 1)
+            partition = Partition(topic, 0)
+            await append(provider.broker, *(record(topic, 0, f"{i}") for i in range(10)))
+            member = await sole_member(provider, topic, tasks=1)
+            member.membership.seek(partition, 0)
+            member.membership.resume([partition])
+            await member.fetch_all(10)
+            await member.membership.commit(member.commit_of({partition: 10}))
+            await member.membership.checkpoints([partition])  # stable: the markers are written
+            await asyncio.to_thread(kafka.kill)
+            await asyncio.to_thread(kafka.start)
+            await append(provider.broker, record(topic, 0, "after"))
+            mark = (await member.membership.checkpoints([partition]))[partition]
+            assert mark is not None
+            assert await provider.broker.ends_of_epochs({partition: mark.leader_epoch}) == {partition: 10}
+        finally:
+            await provider.close()
+
+
+def _cut(log: Path, *, batches: int) -> None:
+    """Leave a segment's first record batches."""
+    data, at = log.read_bytes(), 0
+    for _ in range(batches):
+        at += 12 + int.from_bytes(data[at + 8 : at + 12], "big")
+    log.write_bytes(data[:at])
 
 
 class TestTooOld:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
@@ -78,7 +79,7 @@ class Queue:
         if self._alone:
             limit = 1  # a batch takes its first record whatever its size
         builder = DefaultRecordBatchBuilder(MAGIC, UNCOMPRESSED, _PLAIN, *self._producer, self.sequence, limit)
-        append = builder.append
+        append: Any = builder.append  # its headers may hold None, ours do not; and lists are invariant
         count = 0
         self._shares = []
         while self.parcels:

@@ -246,9 +246,10 @@ class Appender:
             NotAuthorized.
         """
         patience = Patience(self._clock, _FOR_EVER_SECONDS)
+        no_transactions: Any = None  # nullable in the protocol; aiokafka says str
         while True:
             try:
-                answer = await self._link.send(self._link.any_node(), InitProducerIdRequest(None, 0))
+                answer = await self._link.send(self._link.any_node(), InitProducerIdRequest(no_transactions, 0))
             except LostError:
                 await patience.pause()
                 continue

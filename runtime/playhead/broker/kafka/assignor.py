@@ -11,6 +11,9 @@ A claim from an older generation loses against a newer one: a member that was th
 that it owns what others have been given since.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
+# aiokafka's abstract methods name their parameters otherwise.
+
 from __future__ import annotations
 
 import json

@@ -147,14 +147,17 @@ class KafkaBroker:
         starts = await self._offsets.at(wanted, EARLIEST, isolation)
         return {partition: (min(starts[partition], ends[partition]), ends[partition]) for partition in wanted}
 
+    async def ends_of_epochs(self, leader_epochs: Mapping[Partition, int]) -> dict[Partition, int]:
+        return await self._offsets.ends_of_epochs(leader_epochs)
+
     async def offsets_at(self, partitions: Iterable[Partition], timestamp_ms: int) -> dict[Partition, int]:
         wanted = list(partitions)
         ends = await self._offsets.at(wanted, LATEST, READ_UNCOMMITTED)
         found = await self._offsets.at(wanted, timestamp_ms, READ_UNCOMMITTED)
         return {p: found[p] if found[p] >= 0 else ends[p] for p in wanted}
 
-    async def topic(self, name: str) -> TopicInfo:
-        return await self._topics.topic(name)
+    async def topic(self, name: str, *, fresh: bool = False) -> TopicInfo:
+        return await self._topics.topic(name, fresh=fresh)
 
     def known_topic(self, name: str) -> TopicInfo | None:
         return self._topics.known(name)

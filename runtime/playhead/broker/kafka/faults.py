@@ -130,8 +130,8 @@ def of_fetch(error: Exception, group: str) -> PlayheadError:
     if isinstance(error, kafka_errors.OffsetOutOfRangeError):
         where = ", ".join(f"{p.topic}[{p.partition}] at {offset}" for p, offset in error.args[0].items())
         return CheckpointLost(
-            f"group {group!r} is to go on at an offset that is not in the log any more: {where}.",
-            remedy=f"Decide where it goes on: playhead groups reset {group} --to earliest",
+            f"group {group!r} is to go on at an offset that is not in the log any more: {where}. Retention deleted "
+            "what it had not read yet, or the topic was deleted and made again, or lost data."
         )
     if isinstance(error, kafka_errors.TopicAuthorizationFailedError | kafka_errors.GroupAuthorizationFailedError):
         return NotAuthorized(f"group {group!r} may not read: {error}.")

@@ -57,7 +57,7 @@ class Groups:
         """
         if members := (await self.describe(group)).members:
             raise _has_members(group, len(members))
-        marks = by_topic((partition.topic, (partition.partition, *mark)) for partition, mark in checkpoints.items())
+        marks = by_topic((p.topic, (p.partition, mark.offset, mark.metadata)) for p, mark in checkpoints.items())
         request = OffsetCommitRequest(group, _NO_GENERATION, _NO_MEMBER, _BROKER_RETENTION, marks)
         await self._ask(
             group,

@@ -12,6 +12,9 @@ aiokafka resets a thrown-out member's generation and id to (-1, ""), which the b
 read once, inside `on_assignment`, and compared before anything is sent.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
+# aiokafka's listener is not annotated as the coroutine that it may be.
+
 from __future__ import annotations
 
 import asyncio
@@ -19,6 +22,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -38,6 +42,7 @@ from playhead.broker.contract import (
 )
 from playhead.broker.kafka import faults
 from playhead.broker.kafka.assignor import Claim, TaskAssignor
+from playhead.broker.kafka.fetches import Fetches
 from playhead.broker.kafka.link import GROUP, Link, LostError, Patience
 from playhead.broker.kafka.offsets import Offsets
 from playhead.broker.kafka.timings import GroupTimings, consumer_options
@@ -100,6 +105,7 @@ class KafkaMembership:
         self._clock = clock
         self._timings = timings
         self._consumer: Any = None
+        self._fetches: Fetches
         self._epoch: Epoch | None = None
         self._last: Epoch | None = None
         self._revoking: asyncio.Task[None] | None = None
@@ -148,6 +154,7 @@ class KafkaMembership:
                 raise BrokerUnavailable(f"joining group {self.group!r}: {error}.") from error
             raise
         self._watch_heartbeats()
+        self._fetches = self._consumer._fetcher._client = Fetches(self._consumer._client, self.group)
         # Only now: a consumer that starts with topics waits in `start` for its first assignment, however long.
         self._consumer.subscribe(list(topics), listener=_Listener(self))
 
@@ -210,6 +217,7 @@ class KafkaMembership:
             return
         assert self._last is not None, "aiokafka calls on_assignment before its listener"
         self._epoch = self._last
+        self._fetches.failure = None
         self._assigned.set()
         self._ownership.assigned(self._last)
 
@@ -236,7 +244,13 @@ class KafkaMembership:
     # From the engine
 
     async def checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Mark | None]:
-        wanted = list(partitions)
+        marks = await self._stable_checkpoints(list(partitions))
+        for partition, mark in marks.items():
+            if partition in self._unsought or not self._holds(partition):  # of the others it knows by fetching
+                self._fetches.leader_epochs[partition] = mark.leader_epoch if mark else -1
+        return marks
+
+    async def _stable_checkpoints(self, wanted: Sequence[Partition]) -> dict[Partition, Mark | None]:
         for seconds, living_too in ((_PENDING_SECONDS, False), (_PENDING_FOR_GOOD_SECONDS, True)):
             try:
                 return await self._offsets.of_group(self.group, wanted, stable=True, limit_seconds=seconds)
@@ -268,7 +282,7 @@ class KafkaMembership:
             return Fenced(f"generation {commit.epoch.generation} of group {self.group!r} is over for this member")
         self._committing = True
         try:
-            outcome, by_producer = await self._writer.write(commit)
+            outcome, by_producer = await self._writer.write(replace(commit, checkpoints=self._with_epochs(commit)))
         finally:
             self._committing = False
         if isinstance(outcome, Fenced) or by_producer:
@@ -276,6 +290,10 @@ class KafkaMembership:
             self._writer_fenced |= by_producer
             self._rejoin(epoch)
         return outcome
+
+    def _with_epochs(self, commit: Commit) -> dict[Partition, Mark]:
+        known = self._fetches.leader_epochs
+        return {p: Mark(mark.offset, mark.metadata, known.get(p, -1)) for p, mark in commit.checkpoints.items()}
 
     def _rejoin(self, epoch: Epoch) -> None:
         """The broker says that the epoch is over, so it shall be: also where only the transaction had timed out."""
@@ -312,6 +330,9 @@ class KafkaMembership:
             raise FencedError(f"this member has left group {self.group!r}.")
         if not self._assigned.is_set():
             return await self._await_assignment()
+        if self._fetches.failure is not None:
+            failure, self._fetches.failure = self._fetches.failure, None
+            raise failure
         try:
             return await self._consumer.getmany(  # type: ignore[no-any-return]
                 timeout_ms=self._timings.poll_ms, max_records=max_records

@@ -3,6 +3,8 @@
 The field lists follow Kafka's message definitions (`MetadataRequest.json`, `MetadataResponse.json`).
 """
 # mypy: disallow-subclassing-any=False
+# pyright: reportIncompatibleMethodOverride=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# aiokafka declares API_KEY and API_VERSION as properties, and fields by its schemas alone; its own classes do as these.
 
 from __future__ import annotations
 

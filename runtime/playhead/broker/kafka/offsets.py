@@ -1,21 +1,24 @@
-"""Offsets: of partitions (ListOffsets), and of groups (OffsetFetch)."""
+"""Offsets: of partitions (ListOffsets, OffsetForLeaderEpoch), and of groups (OffsetFetch)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 from aiokafka.protocol.offset import OffsetRequest
 
 from playhead.broker.contract import Mark, Partition
 from playhead.broker.kafka import faults, wire
+from playhead.broker.kafka.epoch_ends import EpochEndRequest
 from playhead.broker.kafka.faults import Next
 from playhead.broker.kafka.link import GROUP, ORDINARY, Link, LostError, Patience
 from playhead.clock import Clock
 from playhead.errors import BrokerUnavailable, UnknownTopic
 
 T = TypeVar("T")
+_Answers: TypeAlias = list[tuple[Partition, int, int]]
+"""(partition, code, offset) of each."""
 
 EARLIEST, LATEST = -2, -1
 """ListOffsets' special timestamps."""
@@ -23,6 +26,9 @@ READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 """Isolation levels."""
 STABLE_LIMIT_SECONDS = 60.0
 """How long a stable checkpoint is waited for; any transaction has ended or timed out well before."""
+_UNHEARD_OF_SECONDS = 2.0
+_UNHEARD_OF = 75
+"""UNKNOWN_LEADER_EPOCH: the node has not heard of it yet."""
 
 
 def by_topic(entries: Iterable[tuple[str, T]]) -> list[tuple[str, list[T]]]:
@@ -47,18 +53,65 @@ class Offsets:
         Raises:
             UnknownTopic, NotAuthorized, BrokerUnavailable.
         """
+
+        async def ask(node: int, asked: Sequence[Partition], patience: Patience) -> _Answers:
+            marks = by_topic((p.topic, (p.partition, timestamp_ms)) for p in asked)
+            answer = await self._link.send(node, OffsetRequest(-1, isolation, marks), ORDINARY, patience)
+            return [
+                (Partition(topic, partition), code, offset)
+                for topic, entries in answer.topics
+                for partition, code, _timestamp, offset in entries
+            ]
+
+        return await self._of_leaders(partitions, ask, "listing offsets")
+
+    async def ends_of_epochs(self, leader_epochs: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Where the records of each partition's leader epoch, and of those before it, end; 0 where it knows none such.
+
+        A node that has been replaced as leader, and does not know it yet, has not heard of the epoch either: so that
+        is believed only where it does not change for a while.
+
+        Raises:
+            UnknownTopic, NotAuthorized, BrokerUnavailable.
+        """
+        believed_from = self._clock.monotonic() + _UNHEARD_OF_SECONDS
+
+        async def ask(node: int, asked: Sequence[Partition], patience: Patience) -> _Answers:
+            wanted = by_topic((p.topic, (p.partition, leader_epochs[p])) for p in asked)
+            answer = await self._link.send(node, EpochEndRequest(wanted), ORDINARY, patience)
+            believed = self._clock.monotonic() >= believed_from
+            return [
+                (Partition(topic, p), _UNHEARD_OF if end < 0 and not code and not believed else code, max(0, end))
+                for topic, entries, _ in answer.topics
+                for code, p, _epoch, end, _ in entries
+            ]
+
+        return await self._of_leaders(leader_epochs, ask, "asking for the ends of leader epochs")
+
+    async def _of_leaders(
+        self,
+        partitions: Iterable[Partition],
+        ask: Callable[[int, Sequence[Partition], Patience], Awaitable[_Answers]],
+        doing: str,
+    ) -> dict[Partition, int]:
+        """What each partition's leader answers, asked until it does."""
         patience = Patience(self._clock, self._limit_seconds)
         waiting = set(partitions)
         found: dict[Partition, int] = {}
+
+        async def asked(node: int, wanted: Sequence[Partition]) -> _Answers:
+            try:
+                return await ask(node, wanted, patience)
+            except LostError:
+                return [(partition, faults.LEADER_NOT_AVAILABLE, -1) for partition in wanted]
+
         while waiting:
             nodes: dict[int, list[Partition]] = {}
             for partition in waiting:
                 node = self._link.leader(partition)
                 if node is not None:
                     nodes.setdefault(node, []).append(partition)
-            answers = await asyncio.gather(
-                *(self._list_offsets(node, asked, timestamp_ms, isolation, patience) for node, asked in nodes.items())
-            )
+            answers = await asyncio.gather(*(asked(node, wanted) for node, wanted in nodes.items()))
             code = faults.LEADER_NOT_AVAILABLE
             for partition, answer, offset in (entry for entries in answers for entry in entries):
                 if answer == faults.NONE:
@@ -67,7 +120,7 @@ class Offsets:
                 elif faults.next_after(answer) is Next.AGAIN:
                     code = answer
                 else:
-                    raise faults.raised(answer, f"listing offsets of {partition.topic}[{partition.partition}]")
+                    raise faults.raised(answer, f"{doing} of {partition.topic}[{partition.partition}]")
             if not waiting:
                 break
             answered = await self._link.relocate({partition.topic for partition in waiting})
@@ -75,23 +128,8 @@ class Offsets:
                 if answered and not self._link.has(partition):
                     raise UnknownTopic(f"{partition.topic}[{partition.partition}]")
             if not await patience.pause():
-                raise faults.raised(code, f"listing offsets of {', '.join(f'{t}[{p}]' for t, p in sorted(waiting))}")
+                raise faults.raised(code, f"{doing} of {', '.join(f'{t}[{p}]' for t, p in sorted(waiting))}")
         return found
-
-    async def _list_offsets(
-        self, node: int, partitions: Sequence[Partition], timestamp_ms: int, isolation: int, patience: Patience
-    ) -> list[tuple[Partition, int, int]]:
-        """(partition, code, offset) of each."""
-        request = OffsetRequest(-1, isolation, by_topic((p.topic, (p.partition, timestamp_ms)) for p in partitions))
-        try:
-            answer = await self._link.send(node, request, ORDINARY, patience)
-        except LostError:
-            return [(partition, faults.LEADER_NOT_AVAILABLE, -1) for partition in partitions]
-        return [
-            (Partition(topic, partition), code, offset)
-            for topic, entries in answer.topics
-            for partition, code, _timestamp, offset in entries
-        ]
 
     async def of_group(
         self, group: str, partitions: Iterable[Partition] | None, *, stable: bool, limit_seconds: float | None = None
@@ -135,7 +173,7 @@ def _codes(answer: Any) -> set[int]:
 
 def _marks(answer: Any) -> dict[Partition, Mark | None]:
     return {
-        Partition(topic, partition): Mark(offset, metadata or "") if offset >= 0 else None
+        Partition(topic, partition): Mark(offset, metadata or "", leader_epoch) if offset >= 0 else None
         for topic, entries, _ in answer.topics
-        for partition, offset, _, metadata, _, _ in entries
+        for partition, offset, leader_epoch, metadata, _, _ in entries
     }

@@ -89,6 +89,7 @@ class Topics:
         """
         created = []
         waiting = {spec.name: spec for spec in specs}
+        reason = "creating topics: the broker's answer names none"
         patience = Patience(self._clock, self._limit_seconds)
         while waiting:
             answer = await self._ask(_creation(waiting.values(), self._limit_seconds), "creating topics", patience)
@@ -184,8 +185,5 @@ def _led(partitions: Sequence[Any]) -> bool:
 
 
 def _creation(specs: Iterable[TopicSpec], limit_seconds: float) -> CreateTopicsRequest:
-    return CreateTopicsRequest(
-        [(spec.name, spec.partitions, spec.replication, [], list(spec.config.items())) for spec in specs],
-        int(limit_seconds * 1000),
-        False,
-    )
+    wanted: Any = [(spec.name, spec.partitions, spec.replication, [], list(spec.config.items())) for spec in specs]
+    return CreateTopicsRequest(wanted, int(limit_seconds * 1000), False)

@@ -213,7 +213,10 @@ class Transaction:
 
     async def _commit_offsets(self) -> Halt | None:
         epoch = self._commit.epoch
-        marks = by_topic((p.topic, (p.partition, *mark)) for p, mark in self._commit.checkpoints.items())
+        marks = by_topic(
+            (p.topic, (p.partition, mark.offset, mark.metadata, mark.leader_epoch))
+            for p, mark in self._commit.checkpoints.items()
+        )
         request = wire.TxnOffsetCommitRequest(
             self._name, self._group, self._producer, epoch.generation, epoch.member_id, marks
         )

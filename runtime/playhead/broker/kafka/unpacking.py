@@ -9,6 +9,9 @@ producer could end every worker that came upon it, again and again. aiokafka mak
 as well; so its classes are replaced, once, when this package is imported.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
+# aiokafka's methods are not annotated.
+
 from __future__ import annotations
 
 import struct

@@ -15,6 +15,8 @@ The field lists follow Kafka's message definitions (`clients/src/main/resources/
 | DescribeProducers | 0 | tells what a producer has open in a partition (KIP-664) |
 """
 # mypy: disallow-subclassing-any=False
+# pyright: reportIncompatibleMethodOverride=false, reportAssignmentType=false, reportAttributeAccessIssue=false
+# aiokafka declares API_KEY and API_VERSION as properties, and fields by its schemas alone; its own classes do as these.
 
 from __future__ import annotations
 
@@ -226,7 +228,7 @@ class TxnOffsetCommitRequest_v5(RequestStruct):
 class TxnOffsetCommitRequest(Request[TxnOffsetCommitRequest_v5]):
     """Set a group's offsets in a transaction, if `member_id` is a member in `generation`.
 
-    `topics` is [(name, [(partition, offset, metadata)])].
+    `topics` is [(name, [(partition, offset, metadata, leader epoch)])].
     """
 
     API_KEY = 28
@@ -238,10 +240,10 @@ class TxnOffsetCommitRequest(Request[TxnOffsetCommitRequest_v5]):
         producer: tuple[int, int],
         generation: int,
         member_id: str,
-        topics: Sequence[tuple[str, Sequence[tuple[int, int, str]]]],
+        topics: Sequence[tuple[str, Sequence[tuple[int, int, str, int]]]],
     ) -> None:
         marks: Any = [
-            (name, [(p, offset, -1, text, {}) for p, offset, text in entries], {}) for name, entries in topics
+            (name, [(p, offset, epoch, text, {}) for p, offset, text, epoch in entries], {}) for name, entries in topics
         ]
         self._fields: Any = (transactional_id, group, *producer, generation, member_id, None, marks, {})
 

@@ -29,7 +29,8 @@ class MemoryBroker(Cluster):
     """A `Broker` for tests and for the simulator: every client of one log shares one object.
 
     It moves when the event loop does, and waits on `clock` alone. What the contract has no word for is here for tests:
-    `faults`, the latencies of `Cluster`, `stored`, `compact`, `trim`, `add_partitions`, `expel`, `freeze` and `thaw`.
+    `faults`, the latencies of `Cluster`, `stored`, `compact`, `trim`, `delete_topic`, `add_partitions`, `expel`,
+    `freeze` and `thaw`.
     """
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -109,6 +110,12 @@ class MemoryBroker(Cluster):
         logs = {partition: self.log(partition) for partition in partitions}
         return {p: (log.start, log.last_stable_offset if committed else log.end) for p, log in logs.items()}
 
+    async def ends_of_epochs(self, leader_epochs: Mapping[Partition, int]) -> dict[Partition, int]:
+        """See `Broker.ends_of_epochs`."""
+        self.faults.check()
+        await asyncio.sleep(0)
+        return {partition: self.log(partition).end_of_epoch(epoch) for partition, epoch in leader_epochs.items()}
+
     async def offsets_at(self, partitions: Iterable[Partition], timestamp_ms: int) -> dict[Partition, int]:
         """See `Broker.offsets_at`."""
         self.faults.check()
@@ -117,7 +124,7 @@ class MemoryBroker(Cluster):
 
     # Topics -----------------------------------------------------------------------------------------------------
 
-    async def topic(self, name: str) -> TopicInfo:
+    async def topic(self, name: str, *, fresh: bool = False) -> TopicInfo:
         """See `Broker.topic`."""
         self.faults.check()
         await asyncio.sleep(0)
@@ -127,7 +134,7 @@ class MemoryBroker(Cluster):
 
     def known_topic(self, name: str) -> TopicInfo | None:
         """See `Broker.known_topic`."""
-        return self.all_topics[name].info() if name in self._known else None
+        return self.all_topics[name].info() if name in self._known & self.all_topics.keys() else None
 
     async def topics(self) -> list[TopicInfo]:
         """See `Broker.topics`."""
@@ -141,6 +148,9 @@ class MemoryBroker(Cluster):
         await asyncio.sleep(0)
         created = {spec.name: MemoryTopic(spec) for spec in specs if spec.name not in self.all_topics}
         self.all_topics.update(created)
+        for group in self.groups.values():
+            if any(group.reads(topic) for topic in created):  # that had been deleted
+                group.rebalance()
         return list(created)
 
     # Groups -----------------------------------------------------------------------------------------------------
@@ -180,6 +190,14 @@ class MemoryBroker(Cluster):
     def trim(self, partition: Partition, new_start: int) -> None:
         """Take everything below `new_start` away, as retention does."""
         self.log(partition).trim(new_start)
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete a topic with its records, and the checkpoints that groups have of it."""
+        del self.all_topics[topic]
+        for group in self.groups.values():
+            group.forget(topic)
+            if group.reads(topic):
+                group.rebalance()
 
     def add_partitions(self, topic: str, partitions: int) -> None:
         """Give a topic more partitions, `partitions` in all; the groups that read it begin a new generation."""

@@ -77,7 +77,7 @@ class Cluster:
             self.groups[name] = Group(
                 name,
                 self.clock,
-                lambda topic: len(self.logs_of(topic)),
+                lambda topic: len(self.logs_of(topic)) if topic in self.all_topics else 0,
                 rebalance_timeout_seconds=self.rebalance_timeout_seconds,
             )
         return self.groups[name]

@@ -197,6 +197,10 @@ class Group:
         number = next(self._numbers)
         self._marks.update({partition: (number, mark) for partition, mark in checkpoints.items()})
 
+    def forget(self, topic: str) -> None:
+        """Drop the checkpoints of a topic that was deleted."""
+        self._marks = {partition: mark for partition, mark in self._marks.items() if partition.topic != topic}
+
     async def checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Mark | None]:
         """The checkpoints, once no transaction holds one of these partitions open."""
         wanted = frozenset(partitions)

@@ -32,7 +32,18 @@ class PartitionLog:
     A transaction is a number that the caller chooses; it is open here from its first record to `end_transaction`.
     """
 
-    __slots__ = ("_aborted", "_offsets", "_open", "_records", "end", "listeners", "partition", "start", "topic")
+    __slots__ = (
+        "_aborted",
+        "_epoch_starts",
+        "_offsets",
+        "_open",
+        "_records",
+        "end",
+        "listeners",
+        "partition",
+        "start",
+        "topic",
+    )
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
@@ -47,6 +58,18 @@ class PartitionLog:
         self._offsets: list[int] = []  # of _records, for bisection
         self._open: dict[int, list[int]] = {}  # transaction -> offsets of its records
         self._aborted: set[int] = set()
+        self._epoch_starts = [0]  # of each leader epoch the first offset
+
+    @property
+    def leader_epoch(self) -> int:
+        """Of the records that come next."""
+        return len(self._epoch_starts) - 1
+
+    def end_of_epoch(self, leader_epoch: int) -> int:
+        """Where the records of this leader epoch, and of those before it, end; 0 where there was no such epoch."""
+        if leader_epoch > self.leader_epoch:
+            return 0
+        return self.end if leader_epoch == self.leader_epoch else self._epoch_starts[leader_epoch + 1]
 
     @property
     def last_stable_offset(self) -> int:
@@ -152,8 +175,10 @@ class PartitionLog:
         self._notify()
 
     def lose_tail(self, new_end: int) -> None:
-        """Forget everything from `new_end` on, as a broker does whose disk had not got it when it died."""
+        """Forget everything from `new_end` on, as a broker whose disk had not got it when it died; it leads anew."""
         self.end = new_end
+        self._epoch_starts = [min(start, new_end) for start in self._epoch_starts]
+        self._epoch_starts.append(new_end)
         self._keep(lambda record: record.offset < new_end)
         self._aborted = {offset for offset in self._aborted if offset < new_end}
         self._notify()

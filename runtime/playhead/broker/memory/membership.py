@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from playhead.broker.contract import (
     MIN_WAIT_SECONDS,
@@ -50,6 +51,7 @@ class MemoryMembership:
         self._silent_since: float | None = None  # when its heartbeats stopped being answered
         self._logs: dict[Partition, PartitionLog] = {}  # of the partitions that it holds, next to be fetched first
         self._positions: dict[Partition, int] = {}
+        self._leader_epochs: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._changed = asyncio.Event()
         self._hushed = asyncio.Event()
@@ -119,7 +121,7 @@ class MemoryMembership:
     def _assigned(self, epoch: Epoch) -> None:
         self._epoch = epoch
         for topic in self._topics:
-            for log in self._cluster.logs_of(topic):
+            for log in self._cluster.logs_of(topic) if topic in self._cluster.all_topics else ():
                 if log.partition in epoch.tasks:
                     partition = Partition(topic, log.partition)
                     self._logs[partition] = log
@@ -214,7 +216,11 @@ class MemoryMembership:
         self._cluster.faults.check()
         if not self._committing:
             self._cluster.writers.recover(self.writer)
-        return await self._group.checkpoints(partitions)
+        marks = await self._group.checkpoints(partitions)
+        for partition, mark in marks.items():
+            if partition not in self._positions:  # of the others it knows by fetching
+                self._leader_epochs[partition] = mark.leader_epoch if mark else -1
+        return marks
 
     async def unstable_checkpoints(self, partitions: Iterable[Partition]) -> dict[Partition, Mark | None]:
         """See `Membership.unstable_checkpoints`."""
@@ -241,7 +247,12 @@ class MemoryMembership:
             return Fenced(f"generation {commit.epoch.generation} of group {self._group.name} is over for this member")
         self._committing = True
         try:
-            outcome = await carry_out(self._cluster, commit, self.writer, self._group, is_frozen=self._is_frozen)
+            known = {
+                partition: Mark(mark.offset, mark.metadata, self._leader_epochs.get(partition, -1))
+                for partition, mark in commit.checkpoints.items()
+            }
+            told = replace(commit, checkpoints=known)
+            outcome = await carry_out(self._cluster, told, self.writer, self._group, is_frozen=self._is_frozen)
         finally:
             self._committing = False
         if isinstance(outcome, Fenced) or self._cluster.writers.is_fenced(self.writer):
@@ -292,6 +303,7 @@ class MemoryMembership:
             records, self._positions[partition] = log.read(position, left)
             if records:
                 taken[partition] = records
+                self._leader_epochs[partition] = log.leader_epoch
                 left -= len(records)
                 # To the back of the queue, so that one busy partition does not starve the others.
                 self._logs[partition] = self._logs.pop(partition)

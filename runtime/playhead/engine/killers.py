@@ -1,4 +1,4 @@
-"""Which run killed the worker? Suspects start one by one, until the one is known.
+"""Which run killed the worker? Those that may have start one by one, until the one is known.
 
 From the second unclean takeover of a task in a row on, its runs start one by one, each after its start is committed
 (`Alone` in the checkpoint). So at the next death each task names at most one run. Who is named goes first in the next
@@ -22,8 +22,8 @@ _GONE = (LiveState.ENDED, LiveState.DROPPED, LiveState.BACKOFF)
 """A run that waits for another try kills nobody meanwhile; it takes a place again when it is ready."""
 
 
-class Suspects:
-    """The suspected runs of a process that go on, and those that wait for the process to be theirs. One per worker."""
+class Killers:
+    """A process's possible killers that go on, and those that wait for the process to be theirs. One per worker."""
 
     def __init__(self) -> None:
         self._going: set[LiveRun] = set()
