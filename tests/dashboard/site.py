@@ -15,6 +15,7 @@ from playhead.clock import SystemClock
 from playhead.config import Settings
 from playhead.dashboard import Dashboard
 from playhead.errors import PlayheadError, TooLate
+from playhead.history.reading import History
 from playhead.history.store import HistoryStore
 from playhead.http import create_app, listen, reaches, serve, url_of
 from playhead.job import Job, cron_trigger
@@ -61,6 +62,21 @@ def jobs() -> list[Job]:
     return list(client.jobs.values())
 
 
+class Settled:
+    """Settles dead letters: all but `gone`. `calls` tells what was asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[str]]] = []
+
+    async def retry(self, ids: Sequence[str]) -> list[PlayheadError | None]:
+        self.calls.append(("retry", list(ids)))
+        return [None for _ in ids]
+
+    async def discard(self, ids: Sequence[str]) -> list[PlayheadError | None]:
+        self.calls.append(("discard", list(ids)))
+        return [TooLate(one) if one == "gone" else None for one in ids]
+
+
 class Site:
     """A server of a store that stays open: it can be stopped and started again on the same port.
 
@@ -71,7 +87,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.store = HistoryStore(f"sqlite:///{folder}/history.db")
         self.scene: Scene
-        self.settled: list[tuple[str, Sequence[str]]] = []
+        self.letters = Settled()
         self.url = ""
         self.port = 0
         self._thread: threading.Thread | None = None
@@ -108,9 +124,7 @@ class Site:
         await self._checkpoints()
         clock = StillClock()
         self.client = Client("dashboard", settings=Settings(send_timeout_seconds=2), broker=self.broker, clock=clock)
-        dashboard = Dashboard(
-            self.store, self.client, jobs=jobs(), retry=self._retry, discard=self._discard, clock=clock
-        )
+        dashboard = Dashboard(History(self.store), self.client, letters=self.letters, jobs=jobs(), clock=clock)
         app = create_app(self.client, broker_reached=reaches(self.broker), pages=dashboard.routes)
         sockets = listen("127.0.0.1", self.port)
         self.url = url_of(sockets)
@@ -136,11 +150,3 @@ class Site:
         await self.broker.append(records)
         for group, done in (("crm-sync", 3), ("welcome-email", 5)):
             await self.broker.reset_group(group, {Partition("user", n): Mark(done) for n in range(topic.partitions)})
-
-    async def _retry(self, ids: Sequence[str]) -> list[PlayheadError | None]:
-        self.settled.append(("retry", ids))
-        return [None for _ in ids]
-
-    async def _discard(self, ids: Sequence[str]) -> list[PlayheadError | None]:
-        self.settled.append(("discard", ids))
-        return [TooLate(one) if one == "gone" else None for one in ids]

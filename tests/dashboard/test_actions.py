@@ -115,11 +115,11 @@ class TestDeadLetters:
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("Retry 1 dead letter?")
         dialog.get_by_role("link", name="Leave it").click()
-        assert ("retry", [letter]) not in site.settled
+        assert ("retry", [letter]) not in site.letters.calls
         page.get_by_role("link", name="Retry").click()
         dialog.get_by_role("button", name="Retry").click()
         expect(dialog).to_contain_text("1 dead letter is retried.")
-        assert site.settled[-1] == ("retry", [letter])
+        assert site.letters.calls[-1] == ("retry", [letter])
 
     def test_many_are_discarded(self, page: Page, site: Site) -> None:
         page.goto("/dead-letters?job=try-out")
@@ -131,7 +131,7 @@ class TestDeadLetters:
         expect(dialog).to_contain_text(f"Discard {len(ids)} dead letters?")
         dialog.get_by_role("button", name="Discard").click()
         expect(dialog).to_contain_text(f"{len(ids)} dead letters are discarded.")
-        assert site.settled[-1] == ("discard", ids)
+        assert site.letters.calls[-1] == ("discard", ids)
 
     def test_refusal_is_told(self, page: Page) -> None:
         page.goto("/dead-letters/discard?id=gone")

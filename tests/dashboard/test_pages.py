@@ -125,7 +125,7 @@ class TestGoingAround:
 
     def test_time_range_is_chosen(self, page: Page) -> None:
         page.goto("/")
-        page.get_by_role("link", name="7d").click()
+        page.get_by_role("link", name="7d", exact=True).click()
         expect(page.locator(".head .sub")).to_have_text("the last 7 days")
         page.get_by_text("custom").click()
         page.get_by_label("From (UTC)").fill("2027-01-15T06:00")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlencode
 
-from playhead.dashboard.charts import Buckets
 from playhead.errors import InvalidInput
+from playhead.history.statistics import Span
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 RANGES = (
@@ -76,10 +76,9 @@ class TimeSpan:
         return self.until * 1000
 
     @property
-    def buckets(self) -> Buckets:
+    def steps(self) -> Span:
         """What a chart shows: whole steps, the last one with `until` in it."""
-        start = self.since - self.since % self.step
-        return Buckets(start, self.step, -(-(self.until - start) // self.step))
+        return Span.of(self.since, self.until, self.step)
 
     @property
     def since_field(self) -> str:

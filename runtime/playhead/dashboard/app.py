@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -15,16 +16,16 @@ from playhead.dashboard.catalog import CatalogPages
 from playhead.dashboard.events import EventPages
 from playhead.dashboard.jobs import JobPages
 from playhead.dashboard.lags import Lags
-from playhead.dashboard.letters import LetterPages, Settle
+from playhead.dashboard.letters import LetterPages, Settling
 from playhead.dashboard.live import Pulse
 from playhead.dashboard.overview import OverviewPage
-from playhead.dashboard.reading import Reading
 from playhead.dashboard.runs import RunPages
 from playhead.dashboard.sending import SendPages
 from playhead.dashboard.timers import TimerPages
 from playhead.dashboard.web import ASSETS, HEADERS, Page, Pages
-from playhead.history.store import HistoryStore
+from playhead.history.reading import History
 from playhead.job import Job
+from playhead.serde import NotJson, from_json
 from playhead.timers.listing import PendingTimers
 
 _KEPT_SECONDS = 31_536_000
@@ -34,40 +35,55 @@ class Dashboard:
     """The pages of one installation.
 
     Args:
-        store: history; the dashboard only reads.
+        history: what the pages show.
         client: sends events and cancels timers.
+        letters: retries and discards dead letters.
         jobs: those of this project, for the catalog, and for the lag.
-        retry, discard: settle dead letters.
         clock: tells what "ago" is.
     """
 
     def __init__(
         self,
-        store: HistoryStore,
+        history: History,
         client: Client,
         *,
+        letters: Settling,
         jobs: Sequence[Job] = (),
-        retry: Settle,
-        discard: Settle,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._reading, self._client, self._jobs, self._clock = Reading(store), client, tuple(jobs), clock
-        self._settle = (retry, discard)
+        self._history, self._client, self._letters = history, client, letters
+        self._jobs, self._clock = tuple(jobs), clock
         self._lags = Lags(client, self._jobs, clock)
-        self._pulse = Pulse(self._reading.position)
+        self._pulse = Pulse(self._position)
 
     async def close(self) -> None:
         """End the streams of open pages, so that a server that stops need not wait for them."""
         await self._pulse.close()
         await self._lags.close()
 
+    def _position(self) -> object:
+        """Differs after history moved."""
+        with self._history.snapshot() as now:
+            return now.parts()
+
+    def _payload(self, event_id: str) -> Any:
+        with self._history.snapshot() as now:
+            event = now.event(event_id)
+        try:
+            return None if event is None else from_json(event.payload or b"null")
+        except NotJson:
+            return None
+
     def routes(self, pending: PendingTimers) -> list[BaseRoute]:
         """Every page, for the HTTP server's application."""
-        reading, jobs = self._reading, self._jobs
-        overview, events = OverviewPage(reading, jobs, self._lags), EventPages(reading)
-        runs, job_pages = RunPages(reading, jobs), JobPages(reading, jobs, self._lags)
-        timers, letters = TimerPages(self._client, pending), LetterPages(reading, jobs, *self._settle)
-        catalog, sending = CatalogPages(jobs), SendPages(self._client, reading.payload)
+        history, jobs = self._history, self._jobs
+        overview, events = OverviewPage(history, jobs, self._lags), EventPages(history)
+        runs, job_pages = RunPages(history, jobs), JobPages(history, jobs, self._lags)
+        timers, letters = (
+            TimerPages(self._client, pending),
+            LetterPages(history, jobs, self._letters),
+        )
+        catalog, sending = CatalogPages(jobs), SendPages(self._client, self._payload)
         pages: list[tuple[str, str, Page]] = [
             ("GET", "/", overview.show),
             ("GET", "/events", events.list),

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from playhead.dashboard.showing import count, duration
+from playhead.history.statistics import Span
 
 WIDTH = 1000
 TOP, BOTTOM = 14, 18
@@ -67,25 +68,9 @@ class Chart:
         return not self.boxes and not self.lines and not self.dots
 
 
-class Buckets(NamedTuple):
-    """Equal stretches of time, from `start` on: seconds since the epoch."""
-
-    start: int
-    step: int
-    number: int
-
-    @property
-    def times(self) -> Sequence[int]:
-        return [self.start + i * self.step for i in range(self.number)]
-
-    @property
-    def end(self) -> int:
-        return self.start + self.number * self.step
-
-
 def stacked(
     title: str,
-    buckets: Buckets,
+    steps: Span,
     kinds: Sequence[tuple[str, str]],
     counted: Mapping[tuple[int, str], float],
     height: int = 150,
@@ -97,12 +82,12 @@ def stacked(
         counted: by (bucket's beginning, class).
     """
     chart = Chart(title, height, kinds)
-    sums = {at: sum(counted.get((at, kind), 0) for kind, _ in kinds) for at in buckets.times}
+    sums = {at: sum(counted.get((at, kind), 0) for kind, _ in kinds) for at in steps.times}
     top = nice_top(max(sums.values(), default=0))
-    _frame(chart, buckets, top, count)
-    column = WIDTH / buckets.number
+    _frame(chart, steps, top, count)
+    column = WIDTH / len(steps.times)
     scale = (height - TOP - BOTTOM) / top
-    for number, at in enumerate(buckets.times):
+    for number, at in enumerate(steps.times):
         x, y = number * column, float(height - BOTTOM)
         for kind, _ in kinds:
             amount = counted.get((at, kind), 0)
@@ -114,15 +99,15 @@ def stacked(
                     Box(round(x + gap, 2), round(y, 2), round(column - 2 * gap, 2), round(tall, 2), kind)
                 )
         values = [count(counted.get((at, kind), 0)) for kind, _ in kinds]
-        _say(chart, buckets, number, column, values if sums[at] else [])
-    total = {words: sum(counted.get((at, kind), 0) for at in buckets.times) for kind, words in kinds}
+        _say(chart, steps, number, column, values if sums[at] else [])
+    total = {words: sum(counted.get((at, kind), 0) for at in steps.times) for kind, words in kinds}
     chart.summary = f"{title}: " + ", ".join(f"{count(amount)} {words}" for words, amount in total.items())
     return chart
 
 
 def lines(
     title: str,
-    buckets: Buckets,
+    steps: Span,
     kinds: Sequence[tuple[str, str]],
     measured: Mapping[tuple[int, str], float],
     height: int = 150,
@@ -133,7 +118,7 @@ def lines(
     low = 10.0 ** math.floor(math.log10(min(values, default=1)))
     top = 10.0 ** math.ceil(math.log10(max(values, default=10) * 1.0001))
     top = max(top, low * 10)
-    column = WIDTH / buckets.number
+    column = WIDTH / len(steps.times)
     tall = height - TOP - BOTTOM
     decades = round(math.log10(top / low))
 
@@ -141,7 +126,7 @@ def lines(
         share = math.log10(max(value, low) / low) / decades
         return round(height - BOTTOM - share * tall, 2)
 
-    _times(chart, buckets)
+    _times(chart, steps)
     chart.ticks = [Label(y_of(low * 10.0**i), duration(low * 10.0**i)) for i in range(0, decades + 1, 1 + decades // 5)]
     for kind, _ in kinds:
         _draw_line(
@@ -149,12 +134,12 @@ def lines(
             kind,
             [
                 (round((i + 0.5) * column, 2), y_of(measured[at, kind])) if (at, kind) in measured else None
-                for i, at in enumerate(buckets.times)
+                for i, at in enumerate(steps.times)
             ],
         )
-    for number, at in enumerate(buckets.times):
+    for number, at in enumerate(steps.times):
         said = [duration(measured.get((at, kind))) for kind, _ in kinds]
-        _say(chart, buckets, number, column, said if (at, kinds[0][0]) in measured else [])
+        _say(chart, steps, number, column, said if (at, kinds[0][0]) in measured else [])
     if values:
         chart.summary = f"{title}: from {duration(min(values))} to {duration(max(values))}"
     return chart
@@ -174,8 +159,8 @@ def _draw_line(chart: Chart, kind: str, points: Sequence[tuple[float, float] | N
         stretch = []
 
 
-def _say(chart: Chart, buckets: Buckets, number: int, column: float, values: Sequence[str]) -> None:
-    when = bucket_name(buckets, number)
+def _say(chart: Chart, steps: Span, number: int, column: float, values: Sequence[str]) -> None:
+    when = bucket_name(steps, number)
     words = (
         [f"{words} {value}" for (_, words), value in zip(chart.kinds, values, strict=True)] if values else ["nothing"]
     )
@@ -184,23 +169,23 @@ def _say(chart: Chart, buckets: Buckets, number: int, column: float, values: Seq
         chart.rows.append((when, values))
 
 
-def bucket_name(buckets: Buckets, number: int) -> str:
+def bucket_name(steps: Span, number: int) -> str:
     """When a bucket began."""
-    at = datetime.fromtimestamp(buckets.start + number * buckets.step, UTC)
-    return f"{at:%H:%M}" if buckets.step * buckets.number <= 86_400 else f"{at:%d %b %H:%M}"
+    at = datetime.fromtimestamp(steps.begin + number * steps.step, UTC)
+    return f"{at:%H:%M}" if steps.step * len(steps.times) <= 86_400 else f"{at:%d %b %H:%M}"
 
 
-def _frame(chart: Chart, buckets: Buckets, top: float, words: object) -> None:
+def _frame(chart: Chart, steps: Span, top: float, words: object) -> None:
     tall = chart.height - TOP - BOTTOM
     chart.ticks = [Label(round(chart.height - BOTTOM - tall * i / 2, 2), count(top * i / 2)) for i in (0, 1, 2)]
-    _times(chart, buckets)
+    _times(chart, steps)
 
 
-def _times(chart: Chart, buckets: Buckets) -> None:
-    for number in range(0, buckets.number, max(1, math.ceil(buckets.number / TIMES_MAX))):
-        share = 100 * number / buckets.number
+def _times(chart: Chart, steps: Span) -> None:
+    for number in range(0, len(steps.times), max(1, math.ceil(len(steps.times) / TIMES_MAX))):
+        share = 100 * number / len(steps.times)
         if share < 90:
-            chart.times.append(Label(round(share, 2), bucket_name(buckets, number)))
+            chart.times.append(Label(round(share, 2), bucket_name(steps, number)))
 
 
 def nice_top(highest: float) -> float:

@@ -8,9 +8,10 @@ from starlette.concurrency import run_in_threadpool
 
 from playhead.dashboard.addresses import span_of
 from playhead.dashboard.lags import Known, Lags
-from playhead.dashboard.reading import Reading
 from playhead.dashboard.statistics import JobSums, by_job, durations_chart, runs_chart
 from playhead.dashboard.web import Ask, NoSuchPage, View
+from playhead.history.reading import History
+from playhead.history.statistics import run_sums
 from playhead.job import Job
 
 FAILURES = 12
@@ -29,8 +30,8 @@ def known_jobs(jobs: Sequence[Job], sums: Mapping[str, JobSums], lags: Known) ->
 class JobPages:
     """The pages."""
 
-    def __init__(self, reading: Reading, jobs: Sequence[Job], lags: Lags) -> None:
-        self._reading, self._jobs, self._lags = reading, jobs, lags
+    def __init__(self, history: History, jobs: Sequence[Job], lags: Lags) -> None:
+        self._history, self._jobs, self._lags = history, jobs, lags
 
     async def list(self, ask: Ask) -> View:
         """All jobs, by id."""
@@ -39,9 +40,9 @@ class JobPages:
 
     def _list(self, ask: Ask) -> View:
         span = span_of(ask.query, ask.now_ms)
-        with self._reading.snapshot() as history:
-            sums = by_job(history.run_counts(span.buckets), history.durations(span.buckets), span.buckets)
-        jobs = sorted(known_jobs(self._jobs, sums, self._lags.known()), key=lambda job: job.id)
+        with self._history.snapshot() as now:
+            sums = run_sums(now, span.steps)
+        jobs = sorted(known_jobs(self._jobs, by_job(sums, span.steps), self._lags.known()), key=lambda job: job.id)
         return View("jobs.html", {"span": span, "jobs": jobs})
 
     async def one(self, ask: Ask) -> View:
@@ -51,21 +52,21 @@ class JobPages:
 
     def _one(self, ask: Ask) -> View:
         job_id, span = ask.path["job_id"], span_of(ask.query, ask.now_ms)
-        buckets, lags = span.buckets, self._lags.known()
-        with self._reading.snapshot() as history:
-            counted, durations = history.run_counts(buckets, job_id), history.durations(buckets, job_id)
-            failures = history.runs(state="failed", job_id=job_id, limit=FAILURES)[0]
-            known = bool(counted) or bool(failures) or bool(history.runs(job_id=job_id, limit=1)[0])
+        lags = self._lags.known()
+        with self._history.snapshot() as now:
+            sums = run_sums(now, span.steps, job_id)
+            failures = now.runs(state="failed", job_id=job_id, limit=FAILURES).items
+            known = bool(sums) or bool(failures) or bool(now.runs(job_id=job_id, limit=1).items)
         declared = next((job for job in self._jobs if job.id == job_id), None)
         if declared is None and not known:
             raise NoSuchPage(f"no job {job_id[:100]!r} is known.")
-        sums = by_job(counted, durations, buckets)
-        (job,) = known_jobs([] if declared is None else [declared], sums or {job_id: JobSums(job_id)}, lags)
+        rows = by_job(sums, span.steps) or {job_id: JobSums(job_id)}
+        (job,) = known_jobs([] if declared is None else [declared], rows, lags)
         facts = {
             "span": span,
             "job": job,
-            "runs_chart": runs_chart(counted, buckets),
-            "durations_chart": durations_chart(durations, buckets),
+            "runs_chart": runs_chart(sums, span.steps),
+            "durations_chart": durations_chart(sums, span.steps),
             "failures": failures,
             "lag": lags.by_job.get(job_id, ()),
             "lag_note": lags.why_not or "This project does not have the job, so its topic is not known here.",

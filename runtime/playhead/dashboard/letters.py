@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from playhead.dashboard.reading import Problem, Reading
-from playhead.dashboard.web import Answer, Ask, NoSuchPage, View, status_of
+from playhead.dashboard.web import Answer, Ask, NoSuchPage, Problem, View, status_of
 from playhead.errors import InvalidInput, PlayheadError
+from playhead.history.reading import History
 from playhead.job import Job
 from playhead.serde import NotJson, from_json
 
@@ -18,39 +18,44 @@ MANY_MAX = 200
 STATES = ("open", "retried", "discarded")
 _NAMED = 8
 
-Settle = Callable[[Sequence[str]], Awaitable[Sequence[PlayheadError | None]]]
-"""Retries or discards dead letters; for each what went wrong."""
+
+class Settling(Protocol):
+    """Settles dead letters; each answer tells for each letter what went wrong."""
+
+    async def retry(self, ids: Sequence[str], /) -> Sequence[PlayheadError | None]: ...
+
+    async def discard(self, ids: Sequence[str], /) -> Sequence[PlayheadError | None]: ...
 
 
 class LetterPages:
     """The pages."""
 
-    def __init__(self, reading: Reading, jobs: Sequence[Job], retry: Settle, discard: Settle) -> None:
-        self._reading = reading
+    def __init__(self, history: History, jobs: Sequence[Job], letters: Settling) -> None:
+        self._history = history
         self._job_ids = sorted(job.id for job in jobs)
-        self._settle = {"retry": retry, "discard": discard}
+        self._letters = letters
 
     def list(self, ask: Ask) -> View:
         """Dead letters, the newest first; those that are open unless others are asked for."""
         chosen = ask.query.value("state") or "open"
         if chosen not in (*STATES, "any"):
             raise InvalidInput(f"state {chosen[:20]!r} is none.", remedy=f"Choose one of {', '.join(STATES)}, any.")
-        with self._reading.snapshot() as history:
-            letters, after = history.letters(
+        with self._history.snapshot() as now:
+            page = now.letters(
                 state="" if chosen == "any" else chosen,
                 job_id=ask.query.value("job"),
                 cursor=ask.query.value("cursor"),
                 limit=PAGE_LETTERS,
             )
         filtered = bool(ask.query.value("state") or ask.query.value("job"))
-        shown = {"letters": letters, "next": after, "filtered": filtered, "chosen_state": chosen}
+        shown = {"letters": page.items, "next": page.next, "filtered": filtered, "chosen_state": chosen}
         return View("letters.html", {**shown, "jobs": self._job_ids})
 
     def one(self, ask: Ask) -> View:
         """One dead letter, with the record that is in it."""
         letter_id = ask.path["letter_id"]
-        with self._reading.snapshot() as history:
-            letter = history.letter(letter_id)
+        with self._history.snapshot() as now:
+            letter = now.letter(letter_id)
         if letter is None:
             raise NoSuchPage(f"history has no dead letter {letter_id[:100]!r}.")
         told = _told(letter.body)
@@ -85,7 +90,7 @@ class LetterPages:
     async def _settled(self, verb: str, ask: Ask) -> Answer:
         ids = _chosen(ask.form.get("id", ()))
         try:
-            results = await self._settle[verb](ids)
+            results = await (self._letters.retry(ids) if verb == "retry" else self._letters.discard(ids))
         except PlayheadError as error:
             return _question(verb, ids, error)
         problems = [f"{id_}: {error.message} {error.remedy}" for id_, error in zip(ids, results, strict=True) if error]

@@ -9,9 +9,10 @@ from starlette.concurrency import run_in_threadpool
 from playhead.dashboard.addresses import span_of
 from playhead.dashboard.jobs import known_jobs
 from playhead.dashboard.lags import Lags
-from playhead.dashboard.reading import Reading
-from playhead.dashboard.statistics import all_jobs, by_job, events_chart, runs_chart
+from playhead.dashboard.statistics import JobSums, by_job, events_chart, runs_chart
 from playhead.dashboard.web import Ask, View
+from playhead.history.reading import History
+from playhead.history.statistics import event_sums, run_sums, total
 from playhead.job import Job
 
 FAILURES = 8
@@ -27,8 +28,8 @@ curl -X POST http://localhost:3002/trigger \\
 class OverviewPage:
     """The page."""
 
-    def __init__(self, reading: Reading, jobs: tuple[Job, ...], lags: Lags) -> None:
-        self._reading, self._jobs, self._lags = reading, jobs, lags
+    def __init__(self, history: History, jobs: tuple[Job, ...], lags: Lags) -> None:
+        self._history, self._jobs, self._lags = history, jobs, lags
 
     async def show(self, ask: Ask) -> View:
         """Everything at once: each query goes by an index or over sums."""
@@ -37,37 +38,34 @@ class OverviewPage:
 
     def _show(self, ask: Ask) -> View:
         span = span_of(ask.query, ask.now_ms)
-        buckets = span.buckets
-        with self._reading.snapshot() as history:
-            events = history.event_counts(buckets)
-            counted, durations = history.run_counts(buckets), history.durations(buckets)
-            failures = history.runs(state="failed", limit=FAILURES)[0]
-            letters_open, retrying_now = history.letters_open(), history.retrying_now()
-        total = all_jobs(counted, durations)
+        with self._history.snapshot() as now:
+            events, sums = event_sums(now, span.steps), run_sums(now, span.steps)
+            failures = now.runs(state="failed", limit=FAILURES).items
+            letters_open, retrying_now = now.count_open_letters(), now.count_retrying()
+        whole = JobSums.of("", total(sums.values()))
         lags = self._lags.known()
-        jobs = known_jobs(self._jobs, by_job(counted, durations, buckets), lags)
+        jobs = known_jobs(self._jobs, by_job(sums, span.steps), lags)
         jobs.sort(key=lambda job: (-job.failed, -job.ended, job.id))
-        events_total = sum(count for _, _, count in events)
+        events_total = sum(events.values())
         facts: dict[str, Any] = {
             "span": span,
-            "notices": [{"kind": "bad", "text": text} for text in self._reading.complaints()],
             "events_total": events_total,
             "events_rate": events_total / span.seconds,
-            "ended": total.ended,
-            "ended_rate": total.ended / span.seconds,
-            "succeeded": total.succeeded,
-            "failed": total.failed,
-            "retries": total.retries,
+            "ended": whole.ended,
+            "ended_rate": whole.ended / span.seconds,
+            "succeeded": whole.succeeded,
+            "failed": whole.failed,
+            "retries": whole.retries,
             "retrying_now": retrying_now,
-            "p50_ms": total.p50_ms,
-            "p95_ms": total.p95_ms,
-            "p99_ms": total.p99_ms,
+            "p50_ms": whole.p50_ms,
+            "p95_ms": whole.p95_ms,
+            "p99_ms": whole.p99_ms,
             "lag_total": lags.total,
             "lag_bad": (lags.total or 0) > BEHIND,
             "lag_note": lags.note,
             "letters_open": letters_open,
-            "runs_chart": runs_chart(counted, buckets),
-            "events_chart": events_chart(events, buckets),
+            "runs_chart": runs_chart(sums, span.steps),
+            "events_chart": events_chart(events, span.steps),
             "jobs": jobs[:JOBS],
             "failures": failures,
             "example": EXAMPLE,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from playhead.dashboard.addresses import span_of
 from playhead.dashboard.charts import Bar, timeline
-from playhead.dashboard.reading import Problem, Reading, Told
 from playhead.dashboard.showing import one_line
-from playhead.dashboard.web import Ask, NoSuchPage, View
+from playhead.dashboard.web import Ask, NoSuchPage, Problem, View
+from playhead.history.chain import Node, chain_of
+from playhead.history.reading import History, Snapshot, Told
 from playhead.ids import task_of
 from playhead.job import Job
 from playhead.timer import read_moment
 
 PAGE_RUNS = 50
+SENT_SHOWN = 50
 SHOWN_STATES = ("succeeded", "failed", "retrying")
 FILTERS = ("state", "job", "event_id")
 _OWN_FIELDS = frozenset({"at", "level", "event", "exception"})
@@ -45,15 +47,15 @@ class Line(NamedTuple):
 class RunPages:
     """The pages."""
 
-    def __init__(self, reading: Reading, jobs: Sequence[Job]) -> None:
-        self._reading = reading
+    def __init__(self, history: History, jobs: Sequence[Job]) -> None:
+        self._history = history
         self._job_ids = sorted(job.id for job in jobs)
 
     def list(self, ask: Ask) -> View:
         """Runs, the newest first."""
         query, span = ask.query, span_of(ask.query, ask.now_ms, "24h")
-        with self._reading.snapshot() as history:
-            runs, after = history.runs(
+        with self._history.snapshot() as now:
+            page = now.runs(
                 state=query.value("state"),
                 job_id=query.value("job"),
                 event_id=query.value("event_id"),
@@ -63,21 +65,21 @@ class RunPages:
                 limit=PAGE_RUNS,
             )
         filtered = any(query.value(name) for name in FILTERS)
-        shown = {"span": span, "runs": runs, "next": after, "filtered": filtered}
+        shown = {"span": span, "runs": page.items, "next": page.next, "filtered": filtered}
         return View("runs.html", {**shown, "states": SHOWN_STATES, "jobs": self._job_ids})
 
     def one(self, ask: Ask) -> View:
         """One run."""
         run_id = ask.path["run_id"]
-        with self._reading.snapshot() as history:
-            run = history.run(run_id)
+        with self._history.snapshot() as now:
+            run = now.run(run_id)
             if run is None:
                 raise NoSuchPage(f"history has no run {run_id[:100]!r}.")
-            told = history.told(run_id)
-            event = history.event(run.event_id)
-            last = told[-1].body if told else {}
-            sent = history.sent(_ids(last.get("sent")))
-            chain, letters = history.chain(run.event_id), history.letters_of(run_id)
+            told = now.told(run_id)
+            event = now.event(run.event_id)
+            last: Mapping[str, Any] = told[-1].body if told else {}
+            sent = _sent(now, last.get("sent"))
+            chain, letters = chain_of(now, run.event_id), now.letters_of(run_id)
         attempts, whole_ms = _attempts(told)
         facts = {
             "run": run,
@@ -91,14 +93,25 @@ class RunPages:
             "task": _task(run_id),
             "sent": sent,
             "letters": letters,
-            "chain": chain.roots,
+            "chain": [chain.root],
             "chain_cut": chain.is_cut,
         }
         return View("run.html", facts)
 
 
-def _ids(sent: object) -> list[str]:
-    return [one for one in sent if isinstance(one, str)] if isinstance(sent, list) else []
+def _sent(now: Snapshot, ids: object) -> list[Node]:
+    """The events that a run sent; those that are not in history are told by their ids."""
+    found = []
+    for id_ in (ids if isinstance(ids, list) else ())[:SENT_SHOWN]:
+        if isinstance(id_, str):
+            event = now.event(id_)
+            found.append(Node("event", id_) if event is None else Node("event", id_, event.name, at_ms=event.at_ms))
+    return found
+
+
+def _number(told: Told, name: str) -> float:
+    value = told.body.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _task(run_id: str) -> str:
@@ -111,9 +124,9 @@ def _task(run_id: str) -> str:
 def _attempts(told: Sequence[Told]) -> tuple[list[Attempt], float]:
     known = [
         (
-            one.number("attempt"),
+            _number(one, "attempt"),
             float(read_moment(one.body.get("startedAt")) or one.at_ms),
-            one.number("durationMs"),
+            _number(one, "durationMs"),
             one.state,
         )
         for one in told
@@ -139,4 +152,4 @@ def _lines(told: Sequence[Told]) -> Iterator[Line]:
                     f"{name}={value if isinstance(value, str) else one_line(value)}" for name, value in extra.items()
                 )
                 at, level = str(line.get("at", ""))[_TIME_OF_DAY], str(line.get("level", ""))
-                yield Line(int(one.number("attempt")), at, level, text, words)
+                yield Line(int(_number(one, "attempt")), at, level, text, words)

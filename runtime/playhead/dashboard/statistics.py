@@ -1,23 +1,22 @@
-"""Sums of history as pages show them: totals, charts, a row per job. Pure."""
+"""Sums of history as pages show them: a row per job, and charts. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from playhead.dashboard.charts import Buckets, Chart, lines, spark, stacked
-from playhead.history.projection import bucket_end_ms
+from playhead.dashboard.charts import Chart, lines, spark, stacked
+from playhead.history.statistics import PERCENTILES, Span, Sums, total
 
 STATES = (("succeeded", "succeeded"), ("failed", "failed"))
-PERCENTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 
 @dataclass(slots=True)
 class JobSums:
     """What the runs of a job (or of all) came to in a stretch of time."""
 
-    id: str = ""
+    id: str
     name: str = ""
     trigger: str = ""
     succeeded: int = 0
@@ -27,98 +26,54 @@ class JobSums:
     p95_ms: float | None = None
     p99_ms: float | None = None
     lag: int | None = None
-    by_bucket: Counter[int] = field(default_factory=Counter)
     spark: str = ""
 
     @property
     def ended(self) -> int:
         return self.succeeded + self.failed
 
-    def add(self, at: int, state: str, count: int) -> None:
-        if state == "succeeded":
-            self.succeeded += count
-        elif state == "failed":
-            self.failed += count
-        elif state == "retrying":
-            self.retries += count
-            return
-        self.by_bucket[at] += count
-
-    def measure(self, durations: Mapping[int, int]) -> None:
-        """Take the percentiles of durations that are counted in buckets of length."""
-        self.p50_ms, self.p95_ms, self.p99_ms = (percentile(durations, share) for _, share in PERCENTILES)
+    @classmethod
+    def of(cls, job_id: str, sums: Sums) -> JobSums:
+        row = cls(job_id, succeeded=sums.succeeded, failed=sums.failed, retries=sums.retries)
+        row.p50_ms, row.p95_ms, row.p99_ms = (sums.percentile_ms(share) for _, share in PERCENTILES)
+        return row
 
 
-def percentile(durations: Mapping[int, int], share: float) -> float | None:
-    """The duration that this share of the runs did not exceed, within a fifth; None where none was counted."""
-    total = sum(durations.values())
-    if not total:
-        return None
-    left = share * total
-    for bucket in sorted(durations):
-        left -= durations[bucket]
-        if left <= 0:
-            return bucket_end_ms(bucket)
-    return bucket_end_ms(max(durations))
+def by_job(sums: Mapping[tuple[int, str], Sums], steps: Span) -> dict[str, JobSums]:
+    """A row for each job, by its id."""
+    found: defaultdict[str, dict[int, Sums]] = defaultdict(dict)
+    for (at, job_id), one in sums.items():
+        found[job_id][at] = one
+    rows = {}
+    for job_id, by_time in found.items():
+        rows[job_id] = JobSums.of(job_id, total(by_time.values()))
+        rows[job_id].spark = spark([by_time[at].ended if at in by_time else 0 for at in steps.times])
+    return rows
 
 
-def by_job(
-    counted: Iterable[tuple[int, str, str, int]], durations: Iterable[tuple[int, str, int, int]], buckets: Buckets
-) -> dict[str, JobSums]:
-    """A job's sums, by its id.
-
-    Args:
-        counted: (bucket's beginning, job, state, count).
-        durations: (bucket's beginning, job, length's bucket, count).
-    """
-    jobs: dict[str, JobSums] = {}
-    lengths: dict[str, Counter[int]] = defaultdict(Counter)
-    for at, job_id, state, count in counted:
-        jobs.setdefault(job_id, JobSums(job_id)).add(at, state, count)
-    for _, job_id, bucket, count in durations:
-        lengths[job_id][bucket] += count
-    for job_id, job in jobs.items():
-        job.measure(lengths[job_id])
-        job.spark = spark([job.by_bucket[at] for at in buckets.times])
-    return jobs
-
-
-def all_jobs(counted: Iterable[tuple[int, str, str, int]], durations: Iterable[tuple[int, str, int, int]]) -> JobSums:
-    """The sums of all jobs together."""
-    total, lengths = JobSums(), Counter[int]()
-    for at, _, state, count in counted:
-        total.add(at, state, count)
-    for _, _, bucket, count in durations:
-        lengths[bucket] += count
-    total.measure(lengths)
-    return total
-
-
-def runs_chart(counted: Iterable[tuple[int, str, str, int]], buckets: Buckets) -> Chart:
+def runs_chart(sums: Mapping[tuple[int, str], Sums], steps: Span) -> Chart:
     """Ends of runs over time, failures on top."""
-    sums: Counter[tuple[int, str]] = Counter()
-    for at, _, state, count in counted:
-        sums[at, state] += count
-    return stacked("Runs that ended", buckets, STATES, sums)
+    counts: Counter[tuple[int, str]] = Counter()
+    for (at, _), one in sums.items():
+        counts[at, "succeeded"] += one.succeeded
+        counts[at, "failed"] += one.failed
+    return stacked("Runs that ended", steps, STATES, counts)
 
 
-def events_chart(counted: Sequence[tuple[int, str, int]], buckets: Buckets) -> Chart:
+def events_chart(sums: Mapping[tuple[int, str], int], steps: Span) -> Chart:
     """Events over time."""
-    sums: Counter[tuple[int, str]] = Counter()
-    for at, _, count in counted:
-        sums[at, "count"] += count
-    return stacked("Events", buckets, (("count", "events"),), sums)
+    counts: Counter[tuple[int, str]] = Counter()
+    for (at, _), count in sums.items():
+        counts[at, "count"] += count
+    return stacked("Events", steps, (("count", "events"),), counts)
 
 
-def durations_chart(durations: Iterable[tuple[int, str, int, int]], buckets: Buckets) -> Chart:
-    """Percentiles over time."""
-    lengths: dict[int, Counter[int]] = defaultdict(Counter)
-    for at, _, bucket, count in durations:
-        lengths[at][bucket] += count
+def durations_chart(sums: Mapping[tuple[int, str], Sums], steps: Span) -> Chart:
+    """Percentiles of a job's durations over time."""
     measured = {}
-    for at, counts in lengths.items():
-        for kind, share in PERCENTILES:
-            value = percentile(counts, share)
+    for (at, _), one in sums.items():
+        for name, share in PERCENTILES:
+            value = one.percentile_ms(share)
             if value is not None:
-                measured[at, kind] = value
-    return lines("Durations", buckets, [(kind, kind) for kind, _ in PERCENTILES], measured)
+                measured[at, name] = value
+    return lines("Durations", steps, [(name, name) for name, _ in PERCENTILES], measured)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import structlog
@@ -87,6 +87,18 @@ class Elsewhere:
 
 Answer: TypeAlias = View | Elsewhere
 Page: TypeAlias = Callable[[Ask], Answer] | Callable[[Ask], Awaitable[Answer]]
+
+
+class Problem(NamedTuple):
+    """An error as a run's event or a dead letter tells it; what is not there is empty."""
+
+    type: str
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, told: object) -> Problem | None:
+        return cls(*(str(told.get(name) or "") for name in cls._fields)) if isinstance(told, dict) else None
 
 
 class NoSuchPage(InvalidInput):
