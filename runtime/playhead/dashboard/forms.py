@@ -167,9 +167,10 @@ def payload(form: Field) -> Any:
 
 def _value(one: Field) -> Any:
     if one.kind == "object":
+        if not one.required and not any(part.typed for part in one.walk()):
+            return NOTHING
         parts = {child.label: _value(child) for child in one.children}
-        said = {name: value for name, value in parts.items() if value is not NOTHING}
-        return said if said or one.required else NOTHING
+        return {name: value for name, value in parts.items() if value is not NOTHING}
     if one.kind == "array":
         items = [_value(child) for child in one.children]
         return items if items or one.required else NOTHING

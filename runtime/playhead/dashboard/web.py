@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -104,15 +105,22 @@ class Problem(NamedTuple):
 class NoSuchPage(InvalidInput):
     """There is nothing at this address (yet)."""
 
-    code = "PH180"
+    code = "PH701"
     remedy = "It may not have reached history yet, or retention took it. Look for it in the list."
 
 
 class OtherSite(InvalidInput):
     """A form was sent from a page of another site, or by something that does not say where it comes from."""
 
-    code = "PH181"
+    code = "PH702"
     remedy = "Open the dashboard itself; programs use the API under /api."
+
+
+class HistoryAway(Retriable):
+    """The database of history did not answer."""
+
+    code = "PH703"
+    remedy = "Reload the page in a moment. If it stays away, look at the log of this server, and at the database."
 
 
 class Pages:
@@ -169,7 +177,10 @@ class Pages:
                 else:
                     given = await run_in_threadpool(page, ask)
             except PlayheadError as error:
-                given = View("error.html", {"error": error}, status_of(error))
+                given = _refused(error)
+            except SQLAlchemyError as error:
+                logger.warning("history does not answer", path=request.url.path, error=str(error))
+                given = _refused(HistoryAway("the database of history does not answer."))
             if isinstance(given, Elsewhere):
                 return RedirectResponse(given.address, 303, HEADERS)
             return await run_in_threadpool(self._html, request, query, now_ms, given)
@@ -190,6 +201,10 @@ class Pages:
         html = self._environment.get_template(view.template).render(facts)
         timing = {"Server-Timing": f"render;dur={(time.perf_counter() - began) * 1000:.1f}"}
         return HTMLResponse(html, view.status, {**HEADERS, **timing})
+
+
+def _refused(error: PlayheadError) -> View:
+    return View("error.html", {"error": error}, status_of(error))
 
 
 def status_of(error: PlayheadError) -> int:
