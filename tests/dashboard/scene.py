@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
+import sqlalchemy as sa
 
 from playhead.history.projection import Rows, project
+from playhead.history.schema import EVENT, LETTER, RUN
 from playhead.history.store import HistoryStore, Span
 from playhead.ids import run_id
 from playhead.records import Partition
@@ -185,6 +187,18 @@ class Scene:
             "error": error,
         }
         return self.append("dead-letter", at_ms, "dead-letter.created", self.id_at(at_ms), told, key=run or event_id)
+
+    def find(self) -> None:
+        """Take the ids from a store that was filled before."""
+        with self.store.reading() as db:
+            (self.ids["chain_event"],) = db.execute(
+                sa.select(EVENT.c.id).where(EVENT.c.key == "f-100000000").limit(1)
+            ).one()
+            for name, job in (("chain_run", "process-upload"), ("tried_run", "try-out")):
+                query = sa.select(RUN.c.id).where(RUN.c.job_id == job).order_by(RUN.c.began_ms.desc()).limit(1)
+                (self.ids[name],) = db.execute(query).one()
+            letters = sa.select(LETTER.c.id).where(LETTER.c.job_id == "try-out").limit(1)
+            (self.ids["tried_letter"],) = db.execute(letters).one()
 
     def write(self) -> None:
         """Project and write what was appended since the last time."""

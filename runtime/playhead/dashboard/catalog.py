@@ -56,7 +56,7 @@ class CatalogPages:
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = jobs
 
-    def list(self, ask: Ask) -> View:
+    def index(self, ask: Ask) -> View:
         """Every event, by entity."""
         entities: dict[str, list[Listed]] = {}
         for name, model in own_events().items():

@@ -20,7 +20,7 @@ class EventPages:
     def __init__(self, history: History) -> None:
         self._history = history
 
-    def list(self, ask: Ask) -> View:
+    def index(self, ask: Ask) -> View:
         """Events, the newest first."""
         query, span = ask.query, span_of(ask.query, ask.now_ms, "24h")
         with self._history.snapshot() as now:

@@ -33,12 +33,12 @@ class JobPages:
     def __init__(self, history: History, jobs: Sequence[Job], lags: Lags) -> None:
         self._history, self._jobs, self._lags = history, jobs, lags
 
-    async def list(self, ask: Ask) -> View:
+    async def index(self, ask: Ask) -> View:
         """All jobs, by id."""
         await self._lags.refresh()
-        return await run_in_threadpool(self._list, ask)
+        return await run_in_threadpool(self._index, ask)
 
-    def _list(self, ask: Ask) -> View:
+    def _index(self, ask: Ask) -> View:
         span = span_of(ask.query, ask.now_ms)
         with self._history.snapshot() as now:
             sums = run_sums(now, span.steps)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
+from starlette.concurrency import run_in_threadpool
+
 from playhead.dashboard.web import Answer, Ask, NoSuchPage, Problem, View, status_of
 from playhead.errors import InvalidInput, PlayheadError
 from playhead.history.reading import History
@@ -35,7 +37,7 @@ class LetterPages:
         self._job_ids = sorted(job.id for job in jobs)
         self._letters = letters
 
-    def list(self, ask: Ask) -> View:
+    def index(self, ask: Ask) -> View:
         """Dead letters, the newest first; those that are open unless others are asked for."""
         chosen = ask.query.value("state") or "open"
         if chosen not in (*STATES, "any"):
@@ -73,11 +75,11 @@ class LetterPages:
 
     def confirm_retry(self, ask: Ask) -> View:
         """Ask before letters are retried."""
-        return _question("retry", _chosen(ask.query.values("id")))
+        return self._question("retry", _chosen(ask.query.values("id")))
 
     def confirm_discard(self, ask: Ask) -> View:
         """Ask before letters are discarded."""
-        return _question("discard", _chosen(ask.query.values("id")))
+        return self._question("discard", _chosen(ask.query.values("id")))
 
     async def retry(self, ask: Ask) -> Answer:
         """Retry them."""
@@ -92,7 +94,7 @@ class LetterPages:
         try:
             results = await (self._letters.retry(ids) if verb == "retry" else self._letters.discard(ids))
         except PlayheadError as error:
-            return _question(verb, ids, error)
+            return await run_in_threadpool(self._question, verb, ids, error)
         problems = [f"{id_}: {error.message} {error.remedy}" for id_, error in zip(ids, results, strict=True) if error]
         good = len(ids) - len(problems)
         word = "retried" if verb == "retry" else "discarded"
@@ -101,6 +103,33 @@ class LetterPages:
             text += " New runs appear when they end."
         facts = {"title": word.capitalize(), "text": text, "facts": [], "problems": problems, "links": []}
         return View("done.html", {**facts, "back": "/dead-letters"}, 200 if good else 409)
+
+    def _question(self, verb: str, ids: list[str], error: PlayheadError | None = None) -> View:
+        is_retry, it = verb == "retry", "it" if len(ids) == 1 else "them"
+        what = (
+            "The job works on the same record again, in a new run."
+            if is_retry
+            else f"Nobody will be asked to look at {it} again."
+        )
+        facts: dict[str, Any] = {
+            "title": f"{verb.capitalize()} {_letters(len(ids))}?",
+            "question": what,
+            "items": self._named(ids[:_NAMED]),
+            "more": max(0, len(ids) - _NAMED),
+            "ids": ids,
+            "action": f"/dead-letters/{verb}",
+            "back": "/dead-letters" if len(ids) > 1 else f"/dead-letters?{urlencode({'state': 'open'})}",
+            "verb": verb.capitalize(),
+            "danger": not is_retry,
+            "error": error,
+        }
+        return View("confirm.html", facts, 200 if error is None else status_of(error))
+
+    def _named(self, ids: Sequence[str]) -> list[str]:
+        """What these letters are, for people; the id of those that history does not know."""
+        with self._history.snapshot() as now:
+            letters = [now.letter(one) for one in ids]
+        return [f"{one.job_id}: {one.reason}" if one else id_ for one, id_ in zip(letters, ids, strict=True)]
 
 
 def _chosen(ids: Sequence[str]) -> list[str]:
@@ -114,28 +143,6 @@ def _chosen(ids: Sequence[str]) -> list[str]:
 
 def _letters(number: int) -> str:
     return "1 dead letter" if number == 1 else f"{number} dead letters"
-
-
-def _question(verb: str, ids: list[str], error: PlayheadError | None = None) -> View:
-    is_retry = verb == "retry"
-    what = (
-        "The job runs again on the same event, as a new run."
-        if is_retry
-        else "Nobody will be asked to look at it again."
-    )
-    facts: dict[str, Any] = {
-        "title": f"{verb.capitalize()} {_letters(len(ids))}?",
-        "question": what,
-        "items": ids[:_NAMED],
-        "more": max(0, len(ids) - _NAMED),
-        "ids": ids,
-        "action": f"/dead-letters/{verb}",
-        "back": "/dead-letters" if len(ids) > 1 else f"/dead-letters?{urlencode({'state': 'open'})}",
-        "verb": verb.capitalize(),
-        "danger": not is_retry,
-        "error": error,
-    }
-    return View("confirm.html", facts, 200 if error is None else status_of(error))
 
 
 def _told(body: bytes) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class RunPages:
         self._history = history
         self._job_ids = sorted(job.id for job in jobs)
 
-    def list(self, ask: Ask) -> View:
+    def index(self, ask: Ask) -> View:
         """Runs, the newest first."""
         query, span = ask.query, span_of(ask.query, ask.now_ms, "24h")
         with self._history.snapshot() as now:

@@ -23,7 +23,7 @@ class TimerPages:
         self._client = client
         self._pending = pending
 
-    async def list(self, ask: Ask) -> View:
+    async def index(self, ask: Ask) -> View:
         """What is pending, and what is due by the clock."""
         cursor = ask.query.value("cursor")
         after = read_cursor(cursor) if cursor else START

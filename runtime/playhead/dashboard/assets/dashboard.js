@@ -219,6 +219,8 @@
   });
   nameTheme();
 
+  const current = $("nav [aria-current=page]");
+  if (current) current.scrollIntoView({ inline: "nearest", block: "nearest" });
   countChecked(); // what the browser kept ticked when one comes back
   connect();
 })();
