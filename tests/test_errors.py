@@ -45,7 +45,7 @@ class TestErrors:
 
 def examples() -> dict[str, str]:
     """code -> the example of its message."""
-    return {text.split("[")[-1].split("]")[0]: text for text in re.findall(r"^> (.+)$", PAGE.read_text(), re.MULTILINE)}
+    return {code: text for text, code in re.findall(r"^> (.*\[(PH\d{3})\].*)$", PAGE.read_text(), re.MULTILINE)}
 
 
 class TestExamples:
@@ -73,6 +73,7 @@ class TestExamples:
             ("PH108", lambda: CronSchedule("0 25 * * *")),
             ("PH303", lambda: MemoryTopic(TopicSpec("user", 0))),
             ("PH307", lambda: Worker([], MemoryBroker())),
+            ("PH314", lambda: _raise(errors.MissingExtra("history in PostgreSQL", "psycopg", "postgres"))),
         ],
     )
     def test_is_what_the_error_says(self, code: str, provoke: Callable[[], object]) -> None:

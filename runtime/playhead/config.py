@@ -32,6 +32,11 @@ class Settings(BaseModel):
     ssl_keyfile: str | None = None
     send_timeout_seconds: float = Field(default=10.0, gt=0, le=600)
     """How long a send waits for the broker before it raises BrokerUnavailable."""
+    history_database: str | None = None
+    """Where history is kept: `sqlite:////path/history.db` or `postgresql://user@host/database`; else in the project's
+    data folder."""
+    history_retention_days: float | None = Field(default=None, gt=0)
+    """After how long history deletes what it has; never where unset. The log's own retention is the topics'."""
     metadata_max_age_seconds: float = Field(default=30.0, gt=0, le=3600)
     """How soon a partition that was added to a topic is noticed."""
 

@@ -12,6 +12,9 @@
     │   ├── InvalidDelay            `delay` or `at` can't be used
     │   ├── TooLate                 the timer has fired, or was canceled before
     │   ├── UnknownSchedule         no job of this id has declared a schedule
+    │   ├── NotInHistory            history has no event, run or dead letter of this id
+    │   ├── AlreadySettled          the dead letter was retried or discarded before
+    │   ├── NotReplayable           what the dead letter is of can't be had any more
     │   └── InvalidSetting          a setting can't be used
     ├── Retriable               nothing is wrong with the request: the same call may succeed later
     │   ├── BrokerUnavailable       the broker did not answer in time
@@ -23,12 +26,15 @@
     │   ├── TopicMisfit             a topic's partitions or settings do not fit
     │   ├── TopicGone               a topic was deleted under those who read it
     │   ├── NoBroker                no way to start or find a broker
-    │   ├── AlreadyRunning          another `playhead dev` owns this folder
+    │   ├── AlreadyRunning          another process owns this folder
     │   ├── PortInUse               another program listens on the port
     │   ├── NoJobs                  nothing to run was found
     │   ├── BrokenDownload          a downloaded file is not what was pinned
     │   ├── UnreadableRecords       a batch of the log can't be decompressed or decoded
-    │   └── StoreUnusable           the local store of timers can't be written
+    │   ├── StoreUnusable           the local store of timers can't be written
+    │   ├── HistoryStopped          history can't go on in a partition: the log has not what comes next
+    │   ├── HistoryMisfit           the history's database is another's, or of another format
+    │   └── MissingExtra            a package is not installed that only this command needs
     ├── Fenced                  another member owns the task now; this one drops its work
     └── Poison                  this record can never be read; it goes to the dead letters
 
@@ -174,6 +180,39 @@ class UnknownSchedule(InvalidInput):
         super().__init__(f"job {job_id!r} has declared no schedule.", remedy=remedy)
 
 
+class NotInHistory(InvalidInput):
+    """History has no event, run or dead letter of this id."""
+
+    code = "PH112"
+    remedy = "Check the id. What has just happened is there a moment later, once history has read it."
+
+    def __init__(self, what: str, id_: str) -> None:
+        self.id = id_
+        super().__init__(f"history has no {what} {id_!r}.")
+
+
+class AlreadySettled(InvalidInput):
+    """The dead letter was retried or discarded before."""
+
+    code = "PH113"
+    remedy = "Nothing was changed. A retry that failed has a dead letter of its own."
+
+    def __init__(self, letter_id: str, state: str) -> None:
+        self.letter_id, self.state = letter_id, state
+        super().__init__(f"dead letter {letter_id!r} is {state}.")
+
+
+class NotReplayable(InvalidInput):
+    """What the dead letter is of can't be had any more, so nobody can work on it again."""
+
+    code = "PH114"
+    remedy = "Send the event again where you have its payload, or discard the letter."
+
+    def __init__(self, letter_id: str, why: str) -> None:
+        self.letter_id, self.why = letter_id, why
+        super().__init__(f"dead letter {letter_id!r} can't be retried: {why}.")
+
+
 class InvalidSetting(InvalidInput):
     """A setting from the environment, a flag or [tool.playhead] can't be used."""
 
@@ -259,7 +298,7 @@ class NoBroker(Fatal):
 
 
 class AlreadyRunning(Fatal):
-    """Another `playhead dev` owns this folder."""
+    """Another process owns this folder or this database."""
 
     code = "PH305"
 
@@ -295,6 +334,30 @@ class StoreUnusable(Fatal):
     remedy = (
         "Free space there, or use another folder: playhead scheduler --data-dir. It is only a cache of topic `delay`."
     )
+
+
+class HistoryStopped(Fatal):
+    """History can't go on in a partition: the log has no longer what comes next there. Never answered by a jump.
+
+    The other partitions are read on; this one is when a person has decided.
+    """
+
+    code = "PH312"
+
+
+class HistoryMisfit(Fatal):
+    """The history's database is another installation's, of another format, or no history at all."""
+
+    code = "PH313"
+
+
+class MissingExtra(Fatal):
+    """A package is not installed that only this command needs."""
+
+    code = "PH314"
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs {package}.", remedy=f"Install it: pip install 'playhead[{extra}]'")
 
 
 class Fenced(PlayheadError):

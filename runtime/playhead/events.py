@@ -24,6 +24,7 @@ from playhead.delay import Delay, When, when
 from playhead.errors import InvalidEventName, InvalidInput, InvalidPayload, Poison
 from playhead.ids import new_event_id
 from playhead.records import Headers, Record, StoredRecord
+from playhead.replay import replay_of
 from playhead.serde import (
     CAUSATION,
     CE_ID,
@@ -35,9 +36,11 @@ from playhead.serde import (
     CORRELATION,
     DEPTH,
     JSON_HEADER,
+    MAX_ID_CHARS,
     MINTED,
     MINTED_HEADER,
     NON_FINITE,
+    REPLAY_ID,
     SENT_BY,
     SPEC_VERSION_HEADER,
     TRACEPARENT,
@@ -51,7 +54,6 @@ from playhead.serde import (
 from playhead.topics import RESERVED_ENTITIES, partition_for
 
 MAX_NAME_CHARS = 128
-MAX_ID_CHARS = 255
 MAX_KEY_BYTES = 1_024
 MAX_CAUSATION_DEPTH = 64
 
@@ -369,12 +371,13 @@ def short_text(data: bytes) -> bytes:
 class Event:
     """An event as it was read: its envelope, decoded when asked for, and its payload."""
 
-    __slots__ = ("headers", "id", "record")
+    __slots__ = ("headers", "id", "record", "replay")
 
     def __init__(self, record: StoredRecord, headers: Mapping[str, bytes]) -> None:
         self.record = record
         self.headers = headers
         self.id = self._text(CE_ID)
+        self.replay = replay_of(headers) if REPLAY_ID in headers else None  # there is one of these for every record
 
     def _text(self, name: str) -> str:
         # Kafka knows headers without a value.
@@ -394,6 +397,17 @@ class Event:
         if _REPLACEMENT in text and text.encode() != self.headers[CE_ID]:
             return False  # no UTF-8: other bytes may read the same
         return 0 < len(text) <= MAX_ID_CHARS
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether another record may be the same: its id is not Playhead's, or it is a replay, which may be written
+        twice where the first answer was lost."""
+        return (self.replay is not None or MINTED not in self.headers) and self.has_id and bool(self.name)
+
+    @property
+    def unique_id(self) -> str:
+        """What repeats where the event does: a replay repeats no event, only itself."""
+        return self.id if self.replay is None else f"{self.id}\0{self.replay.id}"
 
     @property
     def name(self) -> str:

@@ -123,6 +123,8 @@ class RunEvent(TypedEvent):
     started_at: str
     duration_ms: float
     logs: list[dict[str, Any]] = []
+    replay_of: str = ""
+    """Of a run that replays another: that one's id, or the dead letter's where no run began."""
 
 
 class RunSucceeded(RunEvent, name="run.succeeded", key="run_id"):
@@ -150,7 +152,7 @@ class DeadLetter(TypedEvent, name="dead-letter.created"):
 
     `key`, `value` and the header values are base64: they may be anything. `value` is None where the record had none, or
     where it is too large to be wrapped: it is then still at the offset named, and so are headers that are left out and
-    the rest of a key that is cut; the reason says so of these. `run_id` is empty where no run began.
+    the rest of a key that is cut; `left_out` and the reason say so of these. `run_id` is empty where no run began.
     """
 
     job_id: str
@@ -164,7 +166,25 @@ class DeadLetter(TypedEvent, name="dead-letter.created"):
     headers: list[tuple[str, str]]
     run_id: str = ""
     attempts: int = 0
+    left_out: list[str] = []
     error: Failure | None = None
+
+
+class Settled(TypedEvent):
+    """What the events that settle a dead letter tell. They are in the partition that the letter is in."""
+
+    letter_id: str
+    job_id: str
+
+
+class DeadLetterRetried(Settled, name="dead-letter.retried"):
+    """The job works on the letter's record again, as the run `replay_run_id`. If that fails, it has another letter."""
+
+    replay_run_id: str
+
+
+class DeadLetterDiscarded(Settled, name="dead-letter.discarded"):
+    """Nobody need look at the letter any more."""
 
 
 # ── the fold ─────────────────────────────────────────────────────────────────────────────────────────────────────────

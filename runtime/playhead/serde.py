@@ -15,6 +15,8 @@ from typing import Any
 
 import orjson
 
+MAX_ID_CHARS = 255
+
 CE_ID = "ce_id"
 CE_TYPE = "ce_type"
 CE_SOURCE = "ce_source"
@@ -37,6 +39,12 @@ PARTITION_KEY = "ce_partitionkey"
 """Extension of CloudEvents (partitioning): of a timer: the key that its event will have."""
 SCHEDULE = "ce_scheduleid"
 """Extension: of a timer that the scheduler armed: the job whose schedule it is of."""
+REPLAY_ID = "ce_replayid"
+"""Extension: the record is a copy, written for one job to work on an event again; each replay has an id of its own."""
+REPLAY_OF = "ce_replayof"
+"""Extension, of a replay: the run that is replayed, or the dead letter where no run began."""
+FOR_JOB = "ce_forjob"
+"""Extension, of a replay: the job that it is for; all others pass over it."""
 TRACEPARENT = "traceparent"
 """W3C Trace Context, carried on as it came."""
 

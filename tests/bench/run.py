@@ -32,6 +32,7 @@ from playhead.dev.install import default_home, install  # noqa: E402
 from playhead.dev.java import find_java  # noqa: E402
 from playhead.dev.local_broker import LocalKafka  # noqa: E402
 from playhead.events import outgoing  # noqa: E402
+from tests.bench import history as histories  # noqa: E402
 from tests.bench import measures, raw  # noqa: E402 -- `tests` is found through the line above
 from tests.bench import pending as pending_timers  # noqa: E402
 from tests.bench.catalog import ThingMade  # noqa: E402
@@ -138,6 +139,21 @@ async def pending(bootstrap: str) -> list[Row]:
     return await pending_timers.pending(bootstrap, PENDING)
 
 
+async def history(bootstrap: str) -> list[Row]:
+    """Into SQLite and out of the log again."""
+    records, runs, seconds = (20_000, 50_000, 2.0) if QUICK else (500_000, 1_000_000, 10.0)
+    rows: list[Row] = []
+    async with measures.bench(bootstrap, "ingest") as b:
+        rows += await histories.ingest(b, records)
+    async with measures.bench(bootstrap, "rebuild") as b:
+        rows += await histories.rebuild_of_runs(b, runs)
+    async with measures.bench(bootstrap, "delay") as b:
+        rows += await histories.delay(b, seconds, 50)
+    first, *_, last = histories.flat(records)
+    what = f"history: projecting and writing, µs a record, at {first[0]:,} and {last[0]:,} runs"
+    return [*rows, (what, f"{first[1]:.1f}, {last[1]:.1f}", "", "")]
+
+
 def starts(bootstrap: str) -> list[Row]:
     """Importing the producer, in a process of its own; the median of seven."""
     took = []
@@ -228,7 +244,7 @@ def main() -> None:
         try:
             rows = [] if PENDING else starts(kafka.bootstrap_servers)
             # The flood first: it leaves the broker's JVM warm, as one in service is.
-            parts: list[Callable[[str], object]] = [throughput, latencies, timers, first_job, memory, kills]
+            parts: list[Callable[[str], object]] = [throughput, latencies, timers, first_job, memory, history, kills]
             if PENDING:
                 parts = [pending]
             for part in parts:

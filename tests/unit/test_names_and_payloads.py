@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from playhead.errors import InvalidEventName, InvalidInput, InvalidPayload
-from playhead.events import MAX_ID_CHARS, MAX_KEY_BYTES, MAX_NAME_CHARS, TypedEvent, check_name, outgoing
+from playhead.events import MAX_KEY_BYTES, MAX_NAME_CHARS, TypedEvent, check_name, outgoing
+from playhead.serde import MAX_ID_CHARS
 
 
 class UnitParcelSent(TypedEvent, name="unit-parcel.sent", key="parcel_id"):

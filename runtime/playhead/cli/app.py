@@ -9,6 +9,7 @@ import typer
 
 from playhead.cli import exits
 from playhead.cli.dev import dev
+from playhead.cli.history import app as history_app
 from playhead.cli.http import http
 from playhead.cli.jobs import app as jobs_app
 from playhead.cli.new import new
@@ -33,6 +34,7 @@ app.command(rich_help_panel="Develop")(new)
 app.add_typer(schemas_app, rich_help_panel="Develop")
 app.command(rich_help_panel="Run")(worker)
 app.command(rich_help_panel="Run")(scheduler)
+app.add_typer(history_app, rich_help_panel="Run")
 app.command(rich_help_panel="Run")(http)
 app.add_typer(topics_app, rich_help_panel="Run")
 app.command(rich_help_panel="Use")(send)

@@ -132,7 +132,7 @@ def _import_what_comes_later() -> None:
 def _commands(targets: list[str] | tuple[str, ...], grace_seconds: float, *, worker: bool) -> dict[str, list[str]]:
     # -P: the current folder is no place to import from, or `consumers/x.py` would be there under two names.
     playhead = [sys.executable, "-P", "-m", "playhead.cli"]
-    commands = {"scheduler": [*playhead, "scheduler"]}
+    commands = {"scheduler": [*playhead, "scheduler"], "history": [*playhead, "history"]}
     if worker:
         commands["worker"] = [*playhead, "worker", "--grace", str(grace_seconds), *targets]
     return commands

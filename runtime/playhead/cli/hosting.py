@@ -1,4 +1,4 @@
-"""The process of a worker, or of a scheduler: its broker, its topics, its readiness, and its end."""
+"""The process of a worker, a scheduler or a history: its broker, its topics, its readiness, and its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack
 from pathlib import Path
 from socket import socket
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -25,6 +25,9 @@ from playhead.errors import TopicMisfit, UnknownTopic
 from playhead.job import Job
 from playhead.scheduler import Scheduler
 from playhead.topics import system_topics
+
+if TYPE_CHECKING:
+    from playhead.history.store import HistoryStore
 
 _READY_POLL_SECONDS = 0.05
 
@@ -77,6 +80,27 @@ def host_scheduler(settings: Settings, folder: Path, *, sockets: Sequence[socket
     _host_here(
         "scheduler", lambda broker: Scheduler(broker, settings=settings, folder=folder), settings, set(), sockets
     )
+
+
+def host_history(settings: Settings, store: HistoryStore, *, sockets: Sequence[socket] | None = None) -> None:
+    """Write the history in this process, until it is told to stop. A broker that is away is waited for.
+
+    Args:
+        store: opened; the caller closes it.
+        sockets: to serve /healthz, /readyz and /metrics on, or None.
+
+    Raises:
+        KeyboardInterrupt: it was Ctrl-C that ended it.
+        Fatal, TopicMisfit: it can't go on.
+    """
+    from playhead.history.consumer import History
+
+    days = settings.history_retention_days
+
+    def history(broker: Broker) -> Part:
+        return History(broker, store, settings=settings, retention_days=days)
+
+    _host_here("history", history, settings, set(), sockets)
 
 
 def _host_here(
@@ -137,7 +161,7 @@ class Hosted:
     """The part of this process, and before it the wait for the broker.
 
     Args:
-        name: worker, or scheduler.
+        name: worker, scheduler or history.
         make: the part, once the broker is there.
         topics: that it needs beside Playhead's own.
 

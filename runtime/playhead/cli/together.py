@@ -1,6 +1,6 @@
-"""What `playhead dev` runs beside the broker: topics, the HTTP API in this process, worker and scheduler in others.
+"""What `playhead dev` runs beside the broker: topics, the HTTP API in this process, the rest in others.
 
-start   topics ──▶ HTTP accepts, worker and scheduler start ──▶ both ready: the banner
+start   topics ──▶ HTTP accepts; worker, scheduler and history start ──▶ all ready: the banner
 stop    HTTP takes no more requests ──▶ they end, the worker within its grace ──▶ (the broker, by the caller)
 """
 
@@ -46,7 +46,7 @@ class Together:
 
     Args:
         timers_folder: for the API's cache of topic `delay`.
-        commands: of the processes beside, by name: `worker`, `scheduler`.
+        commands: of the processes beside, by name: `worker`, `scheduler`, `history`.
         started: when the command began, on `time.monotonic`.
     """
 

@@ -79,7 +79,8 @@ class LiveRun:
         self.progress = progress
         self.record = record
         self.event = event
-        self.id = run_id(task.job_id, event.id, task.number)
+        replay = event.replay
+        self.id = run_id(task.job_id, event.id, task.number, "" if replay is None else replay.id)
         self.offset = record.offset
         self.attempt = 0
         self.state = LiveState.QUEUED

@@ -82,8 +82,10 @@ class Recall:
         async def remember(records: Sequence[StoredRecord]) -> None:
             for record in records:
                 event = Event(record, dict(record.headers))
-                if event.headers.get(CE_TYPE) == self._name and not event.minted and event.has_id:
-                    recent.add(event.id, record.timestamp)
+                if event.headers.get(CE_TYPE) != self._name or not event.may_repeat:
+                    continue
+                if event.replay is None or event.replay.job_id == self._job.id:
+                    recent.add(event.unique_id, record.timestamp)
 
         start = (await self._broker.offsets_at([partition], max(since_ms, 0)))[partition]
         first, _ = (await self._broker.bounds([partition]))[partition]

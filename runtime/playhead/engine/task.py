@@ -182,7 +182,7 @@ class Task:
             if event is None:
                 self.moved = True
             else:
-                remembered = not event.minted and event.has_id and bool(event.name)
+                remembered = event.may_repeat
                 if remembered and not progress.recent.can_judge(record.timestamp):
                     return False
                 if self._is_new(progress, event, remembered):
@@ -200,18 +200,21 @@ class Task:
         return True
 
     def _event_for_job(self, record: StoredRecord) -> Event | None:
-        """None where the record is of another name: in nearly all cases its first header tells."""
+        """None where the record is of another name (in nearly all cases its first header tells), or another job's."""
         headers, name = record.headers, self._name
         if headers and headers[0][0] == CE_TYPE and headers[0][1] != name:
             return None
         by_name = dict(headers)
         # A record without a type is no CloudEvent; its run ends as a dead letter when it starts.
-        return Event(record, by_name) if by_name.get(CE_TYPE, name) == name else None
+        if by_name.get(CE_TYPE, name) != name:
+            return None
+        event = Event(record, by_name)
+        return event if event.replay is None or event.replay.job_id == self.job_id else None
 
     def _is_new(self, progress: Progress, event: Event, remembered: bool) -> bool:
         """Whether the event starts a run: its id is no repetition, and no owner before this one finished it."""
         record = event.record
-        repeated = remembered and not progress.recent.add(event.id, record.timestamp)
+        repeated = remembered and not progress.recent.add(event.unique_id, record.timestamp)
         return not progress.finished_before(record.offset) and not repeated
 
     def wants_pause(self, progress: Progress) -> bool | None:

@@ -98,6 +98,7 @@ class Narrator:
             "headers": [(name, _base64(text) or "") for name, text in headers],
             "runId": run.id if run.attempt else "",
             "attempts": run.attempt,
+            "leftOut": left_out,
             "error": failure.model_dump(by_alias=True) if failure else None,
         }
         return self._record(run, b"dead-letter.created", orjson.dumps(told), topic)
@@ -111,7 +112,7 @@ class Narrator:
 
     def _told(self, run: LiveRun, duration_ms: float) -> dict[str, Any]:
         event = run.event
-        return {
+        told = {
             "runId": run.id,
             "jobId": self.job.id,
             "jobVersion": self.job.version,
@@ -124,6 +125,9 @@ class Narrator:
             "durationMs": duration_ms,
             "logs": run.logs,
         }
+        if event.replay is not None:
+            told["replayOf"] = event.replay.of
+        return told
 
     def _record(self, run: LiveRun, name: bytes, value: bytes, topic: TopicInfo) -> Record:
         now_ms, cause = self.now_ms(), run.event.headers

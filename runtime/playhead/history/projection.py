@@ -2,10 +2,14 @@
 
     entity topics ──▶ event, event_count
     run           ──▶ run_event, run, run_count, duration
-    dead-letter   ──▶ letter
+    dead-letter   ──▶ letter, settlement
 
 Whatever is in a topic has a row: a record that is no CloudEvent is an event without a name, a run event that can't be
 read is counted as unreadable, and nothing stops the projection.
+
+But for replays. Such a copy is written for one job alone, and says nothing that the original did not: with a row of its
+own an event would be counted, listed and found by its id twice, and a run that a job listens to would end twice. That
+something was replayed, the replay's run tells (`replayOf`), and its dead letter is `retried`.
 """
 
 from __future__ import annotations
@@ -17,15 +21,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from playhead.events import MAX_ID_CHARS
 from playhead.history.schema import SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from playhead.records import StoredRecord
+from playhead.replay import replay_of
 from playhead.serde import (
     CAUSATION,
     CE_ID,
     CE_SOURCE,
     CE_TYPE,
     CORRELATION,
+    MAX_ID_CHARS,
     SENT_BY,
     NotJson,
     from_json,
@@ -35,6 +40,8 @@ from playhead.serde import (
 from playhead.timer import read_moment
 
 MAX_ERROR_CHARS = 500
+MAX_TEXT_BYTES = 2_048
+"""Of a text in a column of its own; bodies have all of it. An entry of PostgreSQL's indexes takes 2,704 bytes."""
 MAX_DURATION_MS = 1e12
 
 _IN_COLUMNS = frozenset({CE_ID, CE_TYPE, CE_SOURCE, CAUSATION, CORRELATION, SENT_BY})
@@ -62,11 +69,10 @@ class Rows:
 
     events: list[tuple[Any, ...]] = field(default_factory=list)
     runs: list[tuple[Any, ...]] = field(default_factory=list)
-    """The run after each of its events; the last counts, but for when it began, which is the first's."""
+    """The run after each of its events, in their order."""
     run_events: list[tuple[Any, ...]] = field(default_factory=list)
     letters: list[tuple[Any, ...]] = field(default_factory=list)
-    settled: list[tuple[str, int, str]] = field(default_factory=list)
-    """(state, when, id) of dead letters that are settled."""
+    settlements: list[tuple[Any, ...]] = field(default_factory=list)
     event_counts: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     run_counts: Counter[tuple[int, int, str, str]] = field(default_factory=Counter)
     durations: Counter[tuple[int, int, str, int]] = field(default_factory=Counter)
@@ -92,9 +98,11 @@ def _project_events(records: Iterable[StoredRecord], base: int, rows: Rows) -> N
     minutes: Counter[tuple[int, str]] = Counter()
     for record in records:
         headers = dict(record.headers)
+        if replay_of(headers) is not None:
+            continue
         id_ = _text(headers.get(CE_ID))
         name = _text(headers.get(CE_TYPE))
-        key = None if record.key is None else record.key.decode(errors="replace")
+        key = None if record.key is None else _fitting(record.key.decode(errors="replace"))
         correlation = _text(headers.get(CORRELATION))
         at_ms = record.timestamp
         rows.events.append(
@@ -103,7 +111,7 @@ def _project_events(records: Iterable[StoredRecord], base: int, rows: Rows) -> N
                 at_ms,
                 name,
                 id_,
-                None if key == id_ else _storable(key),
+                None if key == id_ else key,
                 _text(headers.get(CE_SOURCE)),
                 _text(headers.get(CAUSATION)) or None,
                 None if correlation == id_ else correlation or None,
@@ -120,7 +128,10 @@ def _project_events(records: Iterable[StoredRecord], base: int, rows: Rows) -> N
 
 def _project_runs(records: Iterable[StoredRecord], base: int, rows: Rows) -> None:
     for record in records:
-        name = _text(dict(record.headers).get(CE_TYPE))
+        headers = dict(record.headers)
+        if replay_of(headers) is not None:
+            continue
+        name = _text(headers.get(CE_TYPE))
         told = _object(record.value)
         run_id = _string(told, "runId")
         if not run_id:
@@ -158,6 +169,8 @@ def _project_runs(records: Iterable[StoredRecord], base: int, rows: Rows) -> Non
 def _project_letters(records: Iterable[StoredRecord], base: int, rows: Rows) -> None:
     for record in records:
         headers = dict(record.headers)
+        if replay_of(headers) is not None:
+            continue
         name, told = _text(headers.get(CE_TYPE)), _object(record.value)
         if name == "dead-letter.created":
             wrapped = _wrapped_headers(told.get("headers"))
@@ -177,7 +190,7 @@ def _project_letters(records: Iterable[StoredRecord], base: int, rows: Rows) -> 
                 )
             )
         elif (state := _SETTLED.get(name)) is not None:
-            rows.settled.append((state, record.timestamp, _string(told, "letterId")))
+            rows.settlements.append((_string(told, "letterId"), base + record.offset, record.timestamp, state))
         else:
             rows.unreadable += 1
 
@@ -187,21 +200,23 @@ def _steps(minute: int) -> Sequence[tuple[int, int]]:
     return (SECONDS_PER_MINUTE, at), (SECONDS_PER_HOUR, at - at % SECONDS_PER_HOUR)
 
 
-def _storable(text: str | None) -> str | None:
-    """PostgreSQL takes no NUL in text."""
-    return text.replace("\0", "\ufffd") if text is not None and "\0" in text else text
+def _fitting(text: str) -> str:
+    """As PostgreSQL takes it: without NUL, and short enough for an index. Playhead's own texts are."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    if len(text) > MAX_TEXT_BYTES // 4 and len(text.encode()) > MAX_TEXT_BYTES:
+        text = text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
+    return text
 
 
 def _text(data: bytes | None) -> str:
     """A header's text, as long as an id may be: foreign ones may say anything."""
-    if not data:
-        return ""
-    return _storable(data.decode(errors="replace")[:MAX_ID_CHARS]) or ""
+    return _fitting(data.decode(errors="replace")[:MAX_ID_CHARS]) if data else ""
 
 
 def _string(told: dict[str, Any], name: str) -> str:
     value = told.get(name)
-    return (_storable(value) or "") if isinstance(value, str) else ""
+    return _fitting(value) if isinstance(value, str) else ""
 
 
 def _number(value: object) -> float:
@@ -222,7 +237,8 @@ def _object(value: bytes | None) -> dict[str, Any]:
 def _error(error: object) -> str | None:
     if not isinstance(error, dict):
         return None
-    return shortened(f"{_string(error, 'type')}: {_string(error, 'message')}", MAX_ERROR_CHARS)
+    words = [value for name in ("type", "message") if isinstance(value := error.get(name), str)]
+    return _fitting(shortened(": ".join(words), MAX_ERROR_CHARS))
 
 
 def _other_headers(headers: Sequence[tuple[str, bytes]]) -> bytes:

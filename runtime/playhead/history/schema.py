@@ -4,7 +4,7 @@
     event        every event of an entity, by its place in the log
     run          every run, folded from its events              ── run.event_id = event.id, joined when it is asked for
     run_event    what was told of each run
-    letter       dead letters, with what became of them
+    letter       dead letters, with what became of them         ── settlement: what was told of that
     event_count, run_count, duration    sums over minutes and hours, so that a page costs the same at any size
 
 A row's key is where it is in the log, or the run's id: never a counter or a clock. Partitions can be read in any order
@@ -45,9 +45,13 @@ PART = _table(
     Column("partition", Integer, nullable=False),
     Column("next", BigInteger, nullable=False),
     Column("lost", BigInteger, nullable=False),
+    Column("topic_id", Text, nullable=False),
+    Column("stopped", Text),
     Index("part_place", "topic", "partition", unique=True),
 )
-"""`next` is the next offset to read. `lost` counts the offsets that retention took before they were read."""
+"""`next` is the next offset to read. `lost` counts the offsets that retention took before they were read. `topic_id` is
+the broker's, another one where a topic of this name was made anew. `stopped` says why the partition is not read, and is
+null where it is."""
 
 EVENT = _table(
     "event",
@@ -106,8 +110,9 @@ Index(
 Index(
     "run_ended", RUN.c.ended_ms, sqlite_where=RUN.c.ended_ms.is_not(None), postgresql_where=RUN.c.ended_ms.is_not(None)
 )
-"""`began_ms` is the start of its first attempt that was told of, and never changes; `told_ms` and `ended_ms` are the
-log's time; `duration_ms` and `error` (type and message) are the last attempt's."""
+"""`began_ms` is the start of its first attempt that was told of (where a run that had ended is told of again, of the
+first since then); `told_ms` and `ended_ms` are the log's time; `duration_ms` and `error` (type, message) are the last
+attempt's."""
 
 RUN_EVENT = _table(
     "run_event",
@@ -138,7 +143,17 @@ LETTER = _table(
     Index("letter_state", "state", "at_ms", "place"),
     Index("letter_job", "job_id", "at_ms", "place"),
 )
-"""`state` is open, retried or discarded."""
+"""`state` is open, retried or discarded: what the last of its settlements says, by the log's time."""
+
+SETTLEMENT = _table(
+    "settlement",
+    Column("letter_id", Text, primary_key=True),
+    Column("place", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    clustered=True,
+)
+"""That a letter was retried or discarded may be read before the letter itself: they may be in different partitions."""
 
 EVENT_COUNT = _table(
     "event_count",

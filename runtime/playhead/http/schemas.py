@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from playhead.events import MAX_ID_CHARS, MAX_NAME_CHARS
+from playhead.events import MAX_NAME_CHARS
 from playhead.http.limits import DEFAULT_LIMITS
+from playhead.serde import MAX_ID_CHARS
 
 _CLOSED = ConfigDict(extra="forbid")
 _AT = "ISO 8601 with its zone: send it then, at once where that has passed. Not together with `delay`."

@@ -1,0 +1,317 @@
+"""Where a history is: its generations, of which one is current, in SQLite or in PostgreSQL.
+
+A rebuild makes the next generation beside the current one, and then that one current, in one step. Whoever asks
+afterwards gets the new one; whoever has the old one open keeps it until it looks again.
+
+    sqlite:////data/history.db          /data/history-3.db       a generation
+                                        /data/history.db         a link to the current one
+    postgresql://host/database          playhead_history_3       a generation: a schema
+                                        playhead_history.current a row with the current one's number
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.pool import QueuePool
+
+from playhead.errors import HistoryMisfit, InvalidSetting, MissingExtra
+from playhead.history.schema import METADATA, PART
+
+SQLITE_WRITER_CACHE_KIB = 128 * 1024
+SQLITE_READER_CACHE_KIB = 16 * 1024
+SQLITE_BUSY_SECONDS = 30.0
+_WAL_PAGES = 10_000
+SCHEMA = "playhead_history"
+"""Of PostgreSQL's. A generation's has its number behind it."""
+READS = "playhead_reads"
+"""The execution option of a connection for writing that only reads now, and waits for no writer."""
+_CREATING_LOCK, _REBUILDING_LOCK, _PRUNING_LOCK = 0x706C6179_0001, 0x706C6179_0002, 0x706C6179_0003
+"""PostgreSQL's advisory locks are numbers that all who use the database share: "play"."""
+
+
+class Place(Protocol):
+    """Where the generations of one history are. Its methods block."""
+
+    name: str
+    """For people; without a password."""
+
+    def current(self) -> int:
+        """The number of the current generation; 0 where there is none yet."""
+        ...
+
+    def generations(self) -> list[int]:
+        """Those that there is anything of."""
+        ...
+
+    def make(self, number: int) -> None:
+        """Make the tables of a generation, as far as they are missing."""
+        ...
+
+    def switch(self, number: int) -> None:
+        """Make this one the current generation, whichever was."""
+        ...
+
+    def begin(self, number: int) -> None:
+        """Make this one the current generation where there is none yet."""
+        ...
+
+    def drop(self, number: int) -> None:
+        """Delete a generation that is not current. Who is reading it may go on until its connection ends."""
+        ...
+
+    def engine(self, number: int, *, writing: bool = False) -> Engine:
+        """Connections to a generation; those that are not for writing see one state from their first query on."""
+        ...
+
+    def hold(self, db: Connection) -> None:
+        """Let nobody else write to this generation until the transaction ends."""
+        ...
+
+    def only_one_prunes(self, db: Connection) -> bool:
+        """Whether this transaction may prune; several processes may share the database."""
+        ...
+
+    def rebuilding(self) -> AbstractContextManager[bool]:
+        """Whether nobody else rebuilds; nobody else does until the block ends."""
+        ...
+
+    def close(self) -> None:
+        """Close its own connections."""
+        ...
+
+
+def place_of(url: str) -> Place:
+    """The place that a URL names.
+
+    Raises:
+        InvalidSetting: it is no URL, or of a database that history does not know.
+        MissingExtra: PostgreSQL's driver is not installed.
+    """
+    try:
+        parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1) if url.startswith("postgres://") else url)
+        backend = parsed.get_backend_name()
+    except sa.exc.SQLAlchemyError as error:
+        raise InvalidSetting(f"the history's database {url!r} is no URL: {error}.", remedy=_EXAMPLES) from error
+    if backend == "sqlite" and parsed.database:
+        return SqlitePlace(Path(parsed.database).absolute())
+    if backend == "postgresql":
+        try:
+            import psycopg  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra("history in PostgreSQL", "psycopg", "postgres") from error
+        return PostgresPlace(parsed.set(drivername="postgresql+psycopg"))
+    shown = parsed.render_as_string(hide_password=True)
+    raise InvalidSetting(f"history can't be kept in {shown!r}.", remedy=_EXAMPLES)
+
+
+_EXAMPLES = "Use sqlite:////var/lib/playhead/history.db or postgresql://user@host/database."
+
+
+class SqlitePlace:
+    """Files in one folder."""
+
+    def __init__(self, link: Path) -> None:
+        self.link = link
+        self.name = str(link)
+
+    def path(self, number: int) -> Path:
+        return self.link.with_name(f"{self.link.stem}-{number}{self.link.suffix}")
+
+    def current(self) -> int:
+        try:
+            target = os.readlink(self.link)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise HistoryMisfit(
+                f"{self.link} is not a history: it should be a link that `playhead history` made.",
+                remedy="Name another file, or move that one away.",
+            ) from error
+        return self._number(target)
+
+    def _number(self, name: str) -> int:
+        stem, _, number = name.removesuffix(self.link.suffix).rpartition("-")
+        return int(number) if stem == self.link.stem and number.isdecimal() else 0
+
+    def generations(self) -> list[int]:
+        return sorted({number for file in self.link.parent.glob("*") if (number := self._number(_base(file.name)))})
+
+    def make(self, number: int) -> None:
+        self.link.parent.mkdir(parents=True, exist_ok=True)
+        engine = self._engine(number, "rwc", SQLITE_WRITER_CACHE_KIB, "BEGIN IMMEDIATE")
+        try:
+            with engine.begin() as db:
+                METADATA.create_all(db)
+        finally:
+            engine.dispose()
+
+    def switch(self, number: int) -> None:
+        for path in (self.path(number), self.link.parent):
+            _sync(path)  # the old one is deleted soon: what takes its place has to outlive a power cut
+        draft = self.link.with_name(f"{self.link.name}.next")
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(self.path(number).name)
+        draft.replace(self.link)
+
+    def begin(self, number: int) -> None:
+        with suppress(FileExistsError):
+            self.link.symlink_to(self.path(number).name)
+
+    def drop(self, number: int) -> None:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            path = self.path(number)
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    def engine(self, number: int, *, writing: bool = False) -> Engine:
+        cache_kib = SQLITE_WRITER_CACHE_KIB if writing else SQLITE_READER_CACHE_KIB
+        return self._engine(number, "rw", cache_kib, "BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    def _engine(self, number: int, mode: str, cache_kib: int, begin: str) -> Engine:
+        # Without `mode` a path that was deleted meanwhile would come back as an empty database.
+        uri = f"file:{quote(str(self.path(number)))}?mode={mode}"
+
+        def connect() -> sqlite3.Connection:
+            # A connection goes from thread to thread, through the pool: one at a time has it.
+            made = sqlite3.connect(
+                uri, uri=True, timeout=SQLITE_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            made.executescript(
+                f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-{cache_kib};"
+                f"PRAGMA wal_autocheckpoint={_WAL_PAGES}"
+            )
+            return made
+
+        engine = sa.create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+
+        @sa.event.listens_for(engine, "begin")
+        def begun(db: Connection) -> None:
+            db.exec_driver_sql("BEGIN" if db.get_execution_options().get(READS) else begin)
+
+        return engine
+
+    def hold(self, db: Connection) -> None:
+        """Its transaction began as the only writer's."""
+
+    def only_one_prunes(self, db: Connection) -> bool:
+        return True
+
+    def close(self) -> None:
+        """It has none."""
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[bool]:
+        with self.link.with_name(f"{self.link.name}.rebuild").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _base(name: str) -> str:
+    for suffix in ("-wal", "-shm", "-journal"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+class PostgresPlace:
+    """Schemas in one database."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self.url = url
+        self.name = url.render_as_string(hide_password=True)
+        self._control = sa.create_engine(url, pool_size=1, pool_pre_ping=True)
+
+    def current(self) -> int:
+        with self._control.connect() as db:
+            try:
+                return int(db.scalar(sa.text(f"SELECT generation FROM {SCHEMA}.current")) or 0)
+            except sa.exc.ProgrammingError:
+                return 0  # the first `switch` makes the table
+
+    def generations(self) -> list[int]:
+        query = sa.text("SELECT nspname FROM pg_namespace WHERE nspname ~ :form")
+        with self._control.connect() as db:
+            names = db.scalars(query, {"form": rf"^{SCHEMA}_\d+$"})
+            return sorted(int(name.rpartition("_")[2]) for name in names)
+
+    def make(self, number: int) -> None:
+        with self._control.begin() as db:
+            db.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING_LOCK)))
+            db.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}_{number}")
+            db.exec_driver_sql(f"SET LOCAL search_path TO {SCHEMA}_{number}")
+            METADATA.create_all(db)
+
+    def switch(self, number: int) -> None:
+        self._point_to(number, f"DELETE FROM {SCHEMA}.current")
+
+    def begin(self, number: int) -> None:
+        self._point_to(number)
+
+    def _point_to(self, number: int, *before: str) -> None:
+        with self._control.begin() as db:
+            db.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING_LOCK)))
+            db.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            db.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.current (generation integer NOT NULL)")
+            for sql in before:
+                db.exec_driver_sql(sql)
+            none_yet = f"WHERE NOT EXISTS (SELECT FROM {SCHEMA}.current)"
+            db.exec_driver_sql(f"INSERT INTO {SCHEMA}.current SELECT {number} {none_yet}")
+
+    def drop(self, number: int) -> None:
+        with self._control.begin() as db:
+            # Every transaction has a lock on `part`, from its begin on: this waits for those that read.
+            with suppress(sa.exc.ProgrammingError), db.begin_nested():
+                db.exec_driver_sql(f"LOCK TABLE {SCHEMA}_{number}.part IN ACCESS EXCLUSIVE MODE")
+            db.exec_driver_sql(f"DROP SCHEMA IF EXISTS {SCHEMA}_{number} CASCADE")
+
+    def engine(self, number: int, *, writing: bool = False) -> Engine:
+        engine = sa.create_engine(
+            self.url,
+            connect_args={"options": f"-csearch_path={SCHEMA}_{number}"},
+            isolation_level="READ COMMITTED" if writing else "REPEATABLE READ",
+            pool_pre_ping=True,
+        )
+
+        @sa.event.listens_for(engine, "begin")
+        def begun(db: Connection) -> None:
+            db.exec_driver_sql("LOCK TABLE part IN ACCESS SHARE MODE")
+
+        return engine
+
+    def hold(self, db: Connection) -> None:
+        db.exec_driver_sql(f"LOCK TABLE {PART.name} IN EXCLUSIVE MODE")
+
+    def only_one_prunes(self, db: Connection) -> bool:
+        return bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_PRUNING_LOCK))))
+
+    def close(self) -> None:
+        self._control.dispose()
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[bool]:
+        engine = sa.create_engine(self.url)
+        try:
+            with engine.connect() as db:  # the lock ends with the transaction
+                yield bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_REBUILDING_LOCK))))
+        finally:
+            engine.dispose()
