@@ -109,7 +109,7 @@ class TestAnswers:
     async def test_page_asks_few_questions(self, http: httpx.AsyncClient, store: HistoryStore, scene: Scene) -> None:
         asked: list[str] = []
 
-        @sa.event.listens_for(store.engine, "before_cursor_execute")
+        @sa.event.listens_for(sa.Engine, "before_cursor_execute")
         def count(connection: object, cursor: object, statement: str, *_: object) -> None:
             asked.append(statement)
 
@@ -120,7 +120,7 @@ class TestAnswers:
                 questions = [one for one in asked if one.startswith("SELECT")]
                 assert len(questions) <= QUERIES_MAX, (name, questions)
         finally:
-            sa.event.remove(store.engine, "before_cursor_execute", count)
+            sa.event.remove(sa.Engine, "before_cursor_execute", count)
 
 
 class TestOtherSites:

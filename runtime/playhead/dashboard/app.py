@@ -22,8 +22,7 @@ from playhead.dashboard.overview import OverviewPage
 from playhead.dashboard.runs import RunPages
 from playhead.dashboard.sending import SendPages
 from playhead.dashboard.timers import TimerPages
-from playhead.dashboard.web import ASSETS, HEADERS, Page, Pages
-from playhead.history.reading import History
+from playhead.dashboard.web import ASSETS, HEADERS, Page, Pages, Readable
 from playhead.job import Job
 from playhead.serde import NotJson, from_json
 from playhead.timers.listing import PendingTimers
@@ -44,7 +43,7 @@ class Dashboard:
 
     def __init__(
         self,
-        history: History,
+        history: Readable,
         client: Client,
         *,
         letters: Settling,

@@ -9,8 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from playhead.dashboard.addresses import span_of
 from playhead.dashboard.lags import Known, Lags
 from playhead.dashboard.statistics import JobSums, by_job, durations_chart, runs_chart
-from playhead.dashboard.web import Ask, NoSuchPage, View
-from playhead.history.reading import History
+from playhead.dashboard.web import Ask, NoSuchPage, Readable, View
 from playhead.history.statistics import run_sums
 from playhead.job import Job
 
@@ -30,7 +29,7 @@ def known_jobs(jobs: Sequence[Job], sums: Mapping[str, JobSums], lags: Known) ->
 class JobPages:
     """The pages."""
 
-    def __init__(self, history: History, jobs: Sequence[Job], lags: Lags) -> None:
+    def __init__(self, history: Readable, jobs: Sequence[Job], lags: Lags) -> None:
         self._history, self._jobs, self._lags = history, jobs, lags
 
     async def index(self, ask: Ask) -> View:

@@ -9,9 +9,8 @@ from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 
-from playhead.dashboard.web import Answer, Ask, NoSuchPage, Problem, View, status_of
+from playhead.dashboard.web import Answer, Ask, NoSuchPage, Problem, Readable, View, status_of
 from playhead.errors import InvalidInput, PlayheadError
-from playhead.history.reading import History
 from playhead.job import Job
 from playhead.serde import NotJson, from_json
 
@@ -32,7 +31,7 @@ class Settling(Protocol):
 class LetterPages:
     """The pages."""
 
-    def __init__(self, history: History, jobs: Sequence[Job], letters: Settling) -> None:
+    def __init__(self, history: Readable, jobs: Sequence[Job], letters: Settling) -> None:
         self._history = history
         self._job_ids = sorted(job.id for job in jobs)
         self._letters = letters

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 
-import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -23,8 +22,6 @@ BEAT_SECONDS = 10.0
 """After so long without news a comment is sent: else proxies cut the line, and nobody notices one that is dead."""
 LISTENERS_MAX = 500
 _RETRY_MS = 2_000
-
-logger = structlog.get_logger("playhead.dashboard")
 
 
 class Pulse:
@@ -77,16 +74,17 @@ class Pulse:
             if self._listeners == 0 and self._polling is not None:
                 self._polling.cancel()
 
+    async def _tell(self, position: str) -> None:
+        if position != self._current:
+            async with self._moved:
+                self._current = position
+                self._moved.notify_all()
+
     async def _poll(self) -> None:
         while not self._closed:
             try:
                 current = repr(await run_in_threadpool(self._position))
             except Exception as error:  # noqa: BLE001 -- whatever a database says, the pages say it too
-                logger.warning("history can't be asked where it is", error=str(error))
-            else:
-                digest = hashlib.sha256(current.encode()).hexdigest()[:16]
-                if digest != self._current:
-                    async with self._moved:
-                        self._current = digest
-                        self._moved.notify_all()
+                current = f"away: {error}"
+            await self._tell(hashlib.sha256(current.encode()).hexdigest()[:16])
             await asyncio.sleep(POLL_SECONDS)

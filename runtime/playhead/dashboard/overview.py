@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from playhead.dashboard.addresses import span_of
 from playhead.dashboard.jobs import known_jobs
 from playhead.dashboard.lags import Lags
 from playhead.dashboard.statistics import JobSums, by_job, events_chart, runs_chart
-from playhead.dashboard.web import Ask, View
-from playhead.history.reading import History
+from playhead.dashboard.web import Ask, Readable, View
+from playhead.history.reading import Snapshot
+from playhead.history.schema import PART
 from playhead.history.statistics import event_sums, run_sums, total
 from playhead.job import Job
 
@@ -28,7 +30,7 @@ curl -X POST http://localhost:3002/trigger \\
 class OverviewPage:
     """The page."""
 
-    def __init__(self, history: History, jobs: tuple[Job, ...], lags: Lags) -> None:
+    def __init__(self, history: Readable, jobs: tuple[Job, ...], lags: Lags) -> None:
         self._history, self._jobs, self._lags = history, jobs, lags
 
     async def show(self, ask: Ask) -> View:
@@ -42,6 +44,7 @@ class OverviewPage:
             events, sums = event_sums(now, span.steps), run_sums(now, span.steps)
             failures = now.runs(state="failed", limit=FAILURES).items
             letters_open, retrying_now = now.count_open_letters(), now.count_retrying()
+            notices = _stopped(now)
         whole = JobSums.of("", total(sums.values()))
         lags = self._lags.known()
         jobs = known_jobs(self._jobs, by_job(sums, span.steps), lags)
@@ -49,6 +52,7 @@ class OverviewPage:
         events_total = sum(events.values())
         facts: dict[str, Any] = {
             "span": span,
+            "notices": notices,
             "events_total": events_total,
             "events_rate": events_total / span.seconds,
             "ended": whole.ended,
@@ -71,3 +75,9 @@ class OverviewPage:
             "example": EXAMPLE,
         }
         return View("overview.html", facts)
+
+
+def _stopped(now: Snapshot) -> list[str]:
+    """What history does not read on: what the page shows is then not all that happened."""
+    query = sa.select(PART.c.topic, PART.c.partition, PART.c.stopped).where(PART.c.stopped.is_not(None))
+    return [f"History stands still in {row.topic}[{row.partition}]: {row.stopped}" for row in now.db.execute(query)]
