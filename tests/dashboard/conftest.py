@@ -13,8 +13,9 @@ from tests.dashboard.scene import Scene, shop
 from tests.dashboard.site import Site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Of one module: as long as it is there, an event loop runs in this thread, and no test can have one of its own."""
     with chromium() as found:
         if isinstance(found, str):
             pytest.skip(found)

@@ -25,11 +25,19 @@ def open_live(page: Page, path: str) -> None:
 
 class TestFollowing:
     def test_new_event_appears_without_a_reload(self, page: Page, scene: Scene) -> None:
-        open_live(page, "/events?name=user.updated")
+        open_live(page, "/events?name=payment.failed")
         expect(page.locator(".empty")).to_be_visible()
-        scene.event(NOW_MS - 20_000, "user.updated", {"userId": "7"}, key="seven")
+        scene.event(NOW_MS - 20_000, "payment.failed", {"customerId": "7"}, key="seven")
         scene.write()
         expect(page.locator("tbody tr")).to_have_count(1)
+        assert is_the_same(page)
+
+    def test_page_of_what_is_not_there_yet_shows_it_when_it_is(self, page: Page, scene: Scene) -> None:
+        open_live(page, "/events/soon")
+        expect(page.locator("main")).to_contain_text("PH701")
+        scene.event(NOW_MS - 20_000, "user.updated", {"userId": "9"}, key="nine", id_="soon")
+        scene.write()
+        expect(page.get_by_role("heading", level=1)).to_have_text("user.updated")
         assert is_the_same(page)
 
     def test_overview_counts_on(self, page: Page, scene: Scene) -> None:

@@ -18,6 +18,7 @@ from playhead.config import Settings
 from playhead.dashboard import Dashboard
 from playhead.dashboard.web import ASSETS
 from playhead.history.reading import History
+from playhead.history.schema import PART
 from playhead.history.store import HistoryStore
 from playhead.http import create_app, reaches
 from playhead.topics import entity_topic, system_topics
@@ -105,6 +106,22 @@ class TestAnswers:
         answer = await http.get("/runs")
         assert answer.status_code == 503
         assert "PH703" in answer.text
+
+    async def test_partition_that_history_does_not_read_on_is_told(
+        self, http: httpx.AsyncClient, store: HistoryStore
+    ) -> None:
+        def stop(why: str | None) -> None:
+            with store.transaction() as db:
+                db.execute(sa.update(PART).where(PART.c.topic == "user", PART.c.partition == 0).values(stopped=why))
+
+        stop("retention took <offsets> 5 to 7 unread")
+        try:
+            assert (
+                "History stands still in user[0]: retention took &lt;offsets&gt; 5 to 7" in (await http.get("/")).text
+            )
+        finally:
+            stop(None)
+        assert "stands still" not in (await http.get("/")).text
 
     async def test_page_asks_few_questions(self, http: httpx.AsyncClient, store: HistoryStore, scene: Scene) -> None:
         asked: list[str] = []
