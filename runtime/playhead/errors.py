@@ -19,7 +19,8 @@
     ├── Retriable               nothing is wrong with the request: the same call may succeed later
     │   ├── BrokerUnavailable       the broker did not answer in time
     │   ├── SchedulerSilent         no scheduler answered in time
-    │   └── TimersUnread            topic `delay` is still being read
+    │   ├── TimersUnread            topic `delay` is still being read
+    │   └── NoHistory               there is no history's database yet, or it does not answer
     ├── Fatal                   a person has to act; the process says what to do and stops
     │   ├── BrokerTooOld            the broker's transaction.version is below 2
     │   ├── CheckpointLost          a group's committed offset expired or fell off the log
@@ -259,6 +260,16 @@ class TimersUnread(Retriable):
 
     def __init__(self, read: int, offsets: int) -> None:
         super().__init__(f"topic `delay` is still being read: {read:,} of {offsets:,} offsets.")
+
+
+class NoHistory(Retriable):
+    """There is no history's database yet, or it does not answer."""
+
+    code = "PH205"
+    remedy = "Start `playhead history`, and check that PLAYHEAD_HISTORY_DATABASE names its database here too."
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"the history in {name} {why}.")
 
 
 class Fatal(PlayheadError):

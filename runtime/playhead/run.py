@@ -14,6 +14,7 @@ events (`RunView.apply`), so its history can be rebuilt from the log alone.
 from __future__ import annotations
 
 import traceback
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -168,6 +169,14 @@ class DeadLetter(TypedEvent, name="dead-letter.created"):
     attempts: int = 0
     left_out: list[str] = []
     error: Failure | None = None
+
+    def key_bytes(self) -> bytes | None:
+        """The record's key, as far as it is here. Raises ValueError where it is no base64, like `value_bytes`."""
+        return None if self.key is None else b64decode(self.key, validate=True)
+
+    def value_bytes(self) -> bytes | None:
+        """The record's value."""
+        return None if self.value is None else b64decode(self.value, validate=True)
 
 
 class Settled(TypedEvent):

@@ -30,7 +30,7 @@ from playhead.history.store import HistoryStore
 from playhead.http import create_app, reaches
 from playhead.topics import entity_topic, system_topics
 from tests.dashboard.scene import NOW_MS, Scene, names
-from tests.dashboard.site import ENTITIES, Settled, StillClock, jobs
+from tests.dashboard.site import ENTITIES, StillClock, jobs
 
 TIMES = 30
 """Each page is asked so often; the first answer, which finds nothing in the caches, counts among them."""
@@ -68,7 +68,7 @@ async def measure(store: HistoryStore, scene: Scene) -> list[tuple[str, float, f
     await memory.start()
     await memory.create_topics([entity_topic(name) for name in ENTITIES] + system_topics())
     client = Client("dashboard", settings=Settings(), broker=memory, clock=StillClock())
-    dashboard = Dashboard(History(store), client, letters=Settled(), jobs=jobs(), clock=StillClock())
+    dashboard = Dashboard(History(store), client, jobs=jobs(), clock=StillClock())
     app = create_app(client, broker_reached=reaches(memory), pages=dashboard.routes)
     rows = []
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://bench") as http:

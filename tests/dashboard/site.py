@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,14 +14,14 @@ from playhead.broker.memory import MemoryBroker
 from playhead.clock import SystemClock
 from playhead.config import Settings
 from playhead.dashboard import Dashboard
-from playhead.errors import PlayheadError, TooLate
 from playhead.history.reading import History
 from playhead.history.store import HistoryStore
 from playhead.http import create_app, listen, reaches, serve, url_of
 from playhead.job import Job, cron_trigger
 from playhead.records import Partition, Record
 from playhead.scheduler import Scheduler
-from playhead.topics import entity_topic, system_topics
+from playhead.serde import to_json
+from playhead.topics import JOBS, entity_topic, system_topics
 from tests.dashboard.scene import NOW_MS, Scene
 
 T = TypeVar("T")
@@ -62,21 +62,6 @@ def jobs() -> list[Job]:
     return list(client.jobs.values())
 
 
-class Settled:
-    """Settles dead letters: all but `gone`. `calls` tells what was asked for."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, list[str]]] = []
-
-    async def retry(self, ids: Sequence[str]) -> list[PlayheadError | None]:
-        self.calls.append(("retry", list(ids)))
-        return [None for _ in ids]
-
-    async def discard(self, ids: Sequence[str]) -> list[PlayheadError | None]:
-        self.calls.append(("discard", list(ids)))
-        return [TooLate(one) if one == "gone" else None for one in ids]
-
-
 class Site:
     """A server of a store that stays open: it can be stopped and started again on the same port.
 
@@ -87,7 +72,6 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.store = HistoryStore(f"sqlite:///{folder}/history.db")
         self.scene: Scene
-        self.letters = Settled()
         self.url = ""
         self.port = 0
         self._thread: threading.Thread | None = None
@@ -124,7 +108,7 @@ class Site:
         await self._checkpoints()
         clock = StillClock()
         self.client = Client("dashboard", settings=Settings(send_timeout_seconds=2), broker=self.broker, clock=clock)
-        dashboard = Dashboard(History(self.store), self.client, letters=self.letters, jobs=jobs(), clock=clock)
+        dashboard = Dashboard(History(self.store), self.client, jobs=jobs(), clock=clock)
         app = create_app(self.client, broker_reached=reaches(self.broker), pages=dashboard.routes)
         sockets = listen("127.0.0.1", self.port)
         self.url = url_of(sockets)
@@ -149,4 +133,6 @@ class Site:
         ]
         await self.broker.append(records)
         for group, done in (("crm-sync", 3), ("welcome-email", 5)):
+            founded = to_json({"group": group, "topic": "user"})
+            await self.broker.append([Record(JOBS, 0, group.encode(), founded, [], now_ms)])
             await self.broker.reset_group(group, {Partition("user", n): Mark(done) for n in range(topic.partitions)})

@@ -16,6 +16,11 @@ def sent(site: Site, topic: str) -> list[Event]:
     return [Event(record, dict(record.headers)) for record in site.broker.stored(topic)]
 
 
+def settled(site: Site, letter_id: str) -> list[str]:
+    """What was told of a dead letter."""
+    return [event.name for event in sent(site, "dead-letter") if event.payload().get("letterId") == letter_id]
+
+
 class TestSending:
     def test_form_of_the_schema_is_filled_and_sent(self, page: Page, site: Site) -> None:
         page.goto("/catalog")
@@ -116,11 +121,13 @@ class TestDeadLetters:
         expect(dialog).to_contain_text("Retry 1 dead letter?")
         expect(dialog).to_contain_text("try-out: attempt 4 of 4 failed: RuntimeError: asked to fail")
         dialog.get_by_role("link", name="Leave it").click()
-        assert ("retry", [letter]) not in site.letters.calls
+        assert settled(site, letter) == []
         page.get_by_role("link", name="Retry").click()
         dialog.get_by_role("button", name="Retry").click()
         expect(dialog).to_contain_text("1 dead letter is retried.")
-        assert site.letters.calls[-1] == ("retry", [letter])
+        assert settled(site, letter) == ["dead-letter.retried"]
+        (again,) = [event for event in sent(site, "test") if event.id == scene.ids["tried_event"]]
+        assert again.payload() == {"message": "hello"}
 
     def test_many_are_discarded(self, page: Page, site: Site) -> None:
         page.goto("/dead-letters?job=try-out")
@@ -132,7 +139,7 @@ class TestDeadLetters:
         expect(dialog).to_contain_text(f"Discard {len(ids)} dead letters?")
         dialog.get_by_role("button", name="Discard").click()
         expect(dialog).to_contain_text(f"{len(ids)} dead letters are discarded.")
-        assert site.letters.calls[-1] == ("discard", ids)
+        assert [settled(site, letter)[-1] for letter in ids] == ["dead-letter.discarded"] * len(ids)
 
     def test_refusal_is_told(self, page: Page) -> None:
         page.goto("/dead-letters/discard?id=gone")

@@ -23,7 +23,7 @@ from playhead.history.store import HistoryStore
 from playhead.http import create_app, reaches
 from playhead.topics import entity_topic, system_topics
 from tests.dashboard.scene import Scene, names, shop
-from tests.dashboard.site import Settled, StillClock, jobs
+from tests.dashboard.site import StillClock, jobs
 
 TEMPLATES = ASSETS.parent / "templates"
 QUERIES_MAX = 16
@@ -53,7 +53,7 @@ async def memory() -> AsyncIterator[MemoryBroker]:
 @pytest.fixture
 async def http(store: HistoryStore, scene: Scene, memory: MemoryBroker) -> AsyncIterator[httpx.AsyncClient]:
     client = Client("dashboard", settings=Settings(), broker=memory, clock=StillClock())
-    dashboard = Dashboard(History(store), client, letters=Settled(), jobs=jobs(), clock=StillClock())
+    dashboard = Dashboard(History(store), client, jobs=jobs(), clock=StillClock())
     app = create_app(client, broker_reached=reaches(memory), pages=dashboard.routes)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         yield http

@@ -41,7 +41,7 @@ class Scene:
         if place not in self._ends:
             self.store.begin({place: 0})
         pairs = [(f"ce_{name}", text.encode()) for name, text in headers.items()]
-        data = None if value is None else orjson.dumps(value)
+        data = value if value is None or isinstance(value, bytes) else orjson.dumps(value)
         record = Stored(topic, partition, offset, at_ms, None if key is None else key.encode(), data, pairs)
         rows = Rows()
         project([record], topic, self.store.base(place), rows)
@@ -96,7 +96,20 @@ class Scene:
         headers = [
             [name, b64encode(text).decode()] for name, text in (("ce_id", event_id.encode()), ("ce_type", b"x.y"))
         ]
-        body = {"jobId": job, "reason": "it broke", "headers": headers, "runId": run_id(job, event_id, 0)}
+        body = {
+            "jobId": job,
+            "reason": "it broke",
+            "topic": "thing",
+            "partition": 0,
+            "offset": 7,
+            "timestampMs": at_ms,
+            "key": b64encode(b"k").decode(),
+            "value": b64encode(b'{"n": 1}').decode(),
+            "headers": headers,
+            "runId": run_id(job, event_id, 0),
+            "attempts": 3,
+            "error": {"type": "ValueError", "message": "no", "traceback": "Traceback"},
+        }
         self.write("dead-letter", 0, at_ms, id_, body, type="dead-letter.created", id=id_)
 
     def settle(self, letter_id: str, state: str, at_ms: int = 2_000) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from playhead.errors import InvalidEventName
 from playhead.events import check_name
-from playhead.http import schemas
+from playhead.http import history_schemas, schemas
 from playhead.http.envelope import BATCH_FIELDS, EVENT_FIELDS
 
 _METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
@@ -21,7 +21,10 @@ _TYPES = {"object", "array", "string", "integer", "number", "boolean", "null"}
 _OPERATION_KEYS = {"tags", "summary", "description", "operationId", "parameters", "requestBody", "responses"}
 _RESPONSE_KEYS = {"description", "headers", "content", "links"}
 _MODELS: dict[str, type[BaseModel]] = {
-    name: model for name, model in vars(schemas).items() if isinstance(model, type) and issubclass(model, BaseModel)
+    name: model
+    for module in (schemas, history_schemas)
+    for name, model in vars(module).items()
+    if isinstance(model, type) and issubclass(model, BaseModel)
 }
 
 
@@ -70,6 +73,18 @@ def test_has_the_fields_that_openapi_requires(document: dict[str, Any]) -> None:
         "/",
         "/trigger",
         "/api/events",
+        "/api/events/{event_id}",
+        "/api/events/{event_id}/chain",
+        "/api/runs",
+        "/api/runs/{run_id}",
+        "/api/stats",
+        "/api/lag",
+        "/api/dead-letters",
+        "/api/dead-letters/retry",
+        "/api/dead-letters/discard",
+        "/api/dead-letters/{letter_id}",
+        "/api/dead-letters/{letter_id}/retry",
+        "/api/dead-letters/{letter_id}/discard",
         "/api/timers",
         "/api/timers/{timer_id}",
         "/api/schedules",
@@ -140,6 +155,14 @@ def test_examples_fit_their_schemas(document: dict[str, Any]) -> None:
     [
         ("/trigger", "post", {"200", "400", "408", "413", "415", "422", "500", "502", "503"}),
         ("/api/events", "post", {"200", "207", "400", "408", "413", "415", "422", "500", "503"}),
+        ("/api/events", "get", {"200", "422", "500", "502", "503"}),
+        ("/api/runs/{run_id}", "get", {"200", "404", "422", "500", "502", "503"}),
+        ("/api/dead-letters/{letter_id}/retry", "post", {"200", "404", "409", "410", "422", "500", "502", "503"}),
+        (
+            "/api/dead-letters/retry",
+            "post",
+            {"200", "207", "400", "408", "413", "415", "422", "500", "502", "503"},
+        ),
         ("/healthz", "get", {"200"}),
         ("/readyz", "get", {"200", "503"}),
         ("/", "get", {"200"}),

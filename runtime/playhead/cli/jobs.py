@@ -15,7 +15,7 @@ from playhead.errors import InvalidInput, Retriable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from playhead.broker.contract import Broker, GroupInfo, Mark
+    from playhead.broker.contract import Broker, Mark
     from playhead.cli.moments import Moment
     from playhead.cli.targets import FoundJob
     from playhead.config import Settings
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="jobs", help="Show the project's jobs and how far they are.", invoke_without_command=True)
 
-COUNTED_OFFSETS_MAX = 1_000
-"""A lag up to this is counted in records; a longer one is told in offsets, which is a little more."""
 OFFLINE_PATIENCE_SECONDS = 2.0
 """How long the broker may take to answer a question that can be left out."""
 
@@ -112,17 +110,21 @@ def _states(settings: Settings, found: Sequence[FoundJob]) -> dict[str, dict[str
 
 async def _ask(settings: Settings, found: Sequence[FoundJob]) -> dict[str, dict[str, Any]]:
     from playhead.cli.connection import connected
+    from playhead.group.lag import group_lag
 
     async with connected(settings) as broker:
-        partitions = {item.job.id: await _partitions(broker, settings, item) for item in found}
-        bounds = await broker.bounds({p for parts in partitions.values() for p in parts})
-        groups = await asyncio.gather(*(broker.describe_group(settings.topic_prefix + i.job.id) for i in found))
-        states = {}
-        for item, group in zip(found, groups, strict=True):
-            ends = {p: bounds[p][1] for p in partitions[item.job.id]}
-            lag = await _lag_of(broker, group, ends)
-            states[item.job.id] = {"state": group.state, "members": len(group.members), "lag": lag}
-        return states
+        lags = await asyncio.gather(
+            *(
+                group_lag(
+                    broker, settings.topic_prefix + item.job.id, [settings.topic_prefix + item.job.trigger.entity]
+                )
+                for item in found
+            )
+        )
+        return {
+            item.job.id: {"state": one.state, "members": one.members, "lag": one.lag}
+            for item, one in zip(found, lags, strict=True)
+        }
 
 
 async def _partitions(broker: Broker, settings: Settings, found: FoundJob) -> list[Partition]:
@@ -135,35 +137,6 @@ async def _partitions(broker: Broker, settings: Settings, found: FoundJob) -> li
     except UnknownTopic:
         return []
     return [Partition(name, number) for number in range(topic.partitions)]
-
-
-async def _lag_of(broker: Broker, group: GroupInfo, ends: Mapping[Partition, int]) -> int | None:
-    """How many records no checkpoint covers; None where the job has never run.
-
-    Offsets are no records: each transaction's marker takes one. So a short rest is read and counted.
-    """
-    started = [partition for partition in ends if partition in group.checkpoints]
-    if not started:
-        return None
-    lag = 0
-    for partition in started:
-        offset, end = group.checkpoints[partition].offset, ends[partition]
-        if end - offset > COUNTED_OFFSETS_MAX:
-            lag += end - offset
-        elif end > offset:
-            lag += await _count(broker, partition, offset, end)
-    return lag
-
-
-async def _count(broker: Broker, partition: Partition, start: int, end: int) -> int:
-    count = 0
-
-    async def add(records: Sequence[object]) -> None:
-        nonlocal count
-        count += len(records)
-
-    await broker.read(partition, start, end, add)
-    return count
 
 
 async def _reset(settings: Settings, found: FoundJob, moment: Moment) -> dict[Partition, Mark]:

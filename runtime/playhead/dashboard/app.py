@@ -16,13 +16,14 @@ from playhead.dashboard.catalog import CatalogPages
 from playhead.dashboard.events import EventPages
 from playhead.dashboard.jobs import JobPages
 from playhead.dashboard.lags import Lags
-from playhead.dashboard.letters import LetterPages, Settling
+from playhead.dashboard.letters import LetterPages
 from playhead.dashboard.live import Pulse
 from playhead.dashboard.overview import OverviewPage
 from playhead.dashboard.runs import RunPages
 from playhead.dashboard.sending import SendPages
 from playhead.dashboard.timers import TimerPages
-from playhead.dashboard.web import ASSETS, HEADERS, Page, Pages, Readable
+from playhead.dashboard.web import ASSETS, HEADERS, Page, Pages
+from playhead.history.letters import Letters, Snapshots
 from playhead.job import Job
 from playhead.serde import NotJson, from_json
 from playhead.timers.listing import PendingTimers
@@ -36,23 +37,21 @@ class Dashboard:
     Args:
         history: what the pages show.
         client: sends events and cancels timers.
-        letters: retries and discards dead letters.
         jobs: those of this project, for the catalog, and for the lag.
         clock: tells what "ago" is.
     """
 
     def __init__(
         self,
-        history: Readable,
+        history: Snapshots,
         client: Client,
         *,
-        letters: Settling,
         jobs: Sequence[Job] = (),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._history, self._client, self._letters = history, client, letters
+        self._history, self._client = history, client
         self._jobs, self._clock = tuple(jobs), clock
-        self._lags = Lags(client, self._jobs, clock)
+        self._lags = Lags(client, clock)
         self._pulse = Pulse(self._position)
 
     async def close(self) -> None:
@@ -80,7 +79,7 @@ class Dashboard:
         runs, job_pages = RunPages(history, jobs), JobPages(history, jobs, self._lags)
         timers, letters = (
             TimerPages(self._client, pending),
-            LetterPages(history, jobs, self._letters),
+            LetterPages(history, jobs, Letters(history, self._client, self._clock)),
         )
         catalog, sending = CatalogPages(jobs), SendPages(self._client, self._payload)
         pages: list[tuple[str, str, Page]] = [

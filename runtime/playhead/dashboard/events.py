@@ -5,8 +5,9 @@ from __future__ import annotations
 from playhead.dashboard.addresses import span_of
 from playhead.dashboard.catalog import own_events
 from playhead.dashboard.overview import EXAMPLE
-from playhead.dashboard.web import Ask, NoSuchPage, Readable, View
+from playhead.dashboard.web import Ask, NoSuchPage, View
 from playhead.history.chain import chain_of
+from playhead.history.letters import Snapshots
 
 PAGE_EVENTS = 50
 RUNS_SHOWN = 100
@@ -16,7 +17,7 @@ FILTERS = ("name", "key", "field")
 class EventPages:
     """The pages."""
 
-    def __init__(self, history: Readable) -> None:
+    def __init__(self, history: Snapshots) -> None:
         self._history = history
 
     def index(self, ask: Ask) -> View:

@@ -9,7 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from playhead.dashboard.addresses import span_of
 from playhead.dashboard.lags import Known, Lags
 from playhead.dashboard.statistics import JobSums, by_job, durations_chart, runs_chart
-from playhead.dashboard.web import Ask, NoSuchPage, Readable, View
+from playhead.dashboard.web import Ask, NoSuchPage, View
+from playhead.history.letters import Snapshots
 from playhead.history.statistics import run_sums
 from playhead.job import Job
 
@@ -19,9 +20,11 @@ FAILURES = 12
 def known_jobs(jobs: Sequence[Job], sums: Mapping[str, JobSums], lags: Known) -> list[JobSums]:
     """Those of this project, and those that history knows by their runs."""
     rows = {job.id: JobSums(job.id) for job in jobs} | dict(sums)
+    for job_id, row in rows.items():
+        row.lag = lags.of(job_id)
     for job in jobs:
         row = rows[job.id]
-        row.name, row.lag = job.name, lags.of(job.id)
+        row.name = job.name
         row.trigger = job.schedule.schedule.describe() if job.schedule is not None else job.trigger.name
     return list(rows.values())
 
@@ -29,7 +32,7 @@ def known_jobs(jobs: Sequence[Job], sums: Mapping[str, JobSums], lags: Known) ->
 class JobPages:
     """The pages."""
 
-    def __init__(self, history: Readable, jobs: Sequence[Job], lags: Lags) -> None:
+    def __init__(self, history: Snapshots, jobs: Sequence[Job], lags: Lags) -> None:
         self._history, self._jobs, self._lags = history, jobs, lags
 
     async def index(self, ask: Ask) -> View:
@@ -67,8 +70,8 @@ class JobPages:
             "runs_chart": runs_chart(sums, span.steps),
             "durations_chart": durations_chart(sums, span.steps),
             "failures": failures,
-            "lag": lags.by_job.get(job_id, ()),
-            "lag_note": lags.why_not or "This project does not have the job, so its topic is not known here.",
+            "lag": lags.partitions(job_id),
+            "lag_note": lags.why_not or "No worker has run it yet.",
             "facts": [] if declared is None else _facts(declared),
         }
         return View("job.html", facts)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 
-from playhead.dashboard.web import Answer, Ask, NoSuchPage, Problem, Readable, View, status_of
+from playhead.dashboard.web import Answer, Ask, NoSuchPage, Problem, View, status_of
 from playhead.errors import InvalidInput, PlayheadError
+from playhead.history.letters import Letters, Snapshots
 from playhead.job import Job
 from playhead.serde import NotJson, from_json
 
@@ -20,18 +21,10 @@ STATES = ("open", "retried", "discarded")
 _NAMED = 8
 
 
-class Settling(Protocol):
-    """Settles dead letters; each answer tells for each letter what went wrong."""
-
-    async def retry(self, ids: Sequence[str], /) -> Sequence[PlayheadError | None]: ...
-
-    async def discard(self, ids: Sequence[str], /) -> Sequence[PlayheadError | None]: ...
-
-
 class LetterPages:
     """The pages."""
 
-    def __init__(self, history: Readable, jobs: Sequence[Job], letters: Settling) -> None:
+    def __init__(self, history: Snapshots, jobs: Sequence[Job], letters: Letters) -> None:
         self._history = history
         self._job_ids = sorted(job.id for job in jobs)
         self._letters = letters

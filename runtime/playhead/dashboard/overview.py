@@ -11,7 +11,8 @@ from playhead.dashboard.addresses import span_of
 from playhead.dashboard.jobs import known_jobs
 from playhead.dashboard.lags import Lags
 from playhead.dashboard.statistics import JobSums, by_job, events_chart, runs_chart
-from playhead.dashboard.web import Ask, Readable, View
+from playhead.dashboard.web import Ask, View
+from playhead.history.letters import Snapshots
 from playhead.history.reading import Snapshot
 from playhead.history.schema import PART
 from playhead.history.statistics import event_sums, run_sums, total
@@ -30,7 +31,7 @@ curl -X POST http://localhost:3002/trigger \\
 class OverviewPage:
     """The page."""
 
-    def __init__(self, history: Readable, jobs: tuple[Job, ...], lags: Lags) -> None:
+    def __init__(self, history: Snapshots, jobs: tuple[Job, ...], lags: Lags) -> None:
         self._history, self._jobs, self._lags = history, jobs, lags
 
     async def show(self, ask: Ask) -> View:

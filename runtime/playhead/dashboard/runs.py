@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from playhead.dashboard.addresses import span_of
 from playhead.dashboard.charts import Bar, timeline
 from playhead.dashboard.showing import one_line
-from playhead.dashboard.web import Ask, NoSuchPage, Problem, Readable, View
+from playhead.dashboard.web import Ask, NoSuchPage, Problem, View
 from playhead.history.chain import Node, chain_of
+from playhead.history.letters import Snapshots
 from playhead.history.reading import Snapshot, Told
 from playhead.ids import task_of
 from playhead.job import Job
@@ -47,7 +48,7 @@ class Line(NamedTuple):
 class RunPages:
     """The pages."""
 
-    def __init__(self, history: Readable, jobs: Sequence[Job]) -> None:
+    def __init__(self, history: Snapshots, jobs: Sequence[Job]) -> None:
         self._history = history
         self._job_ids = sorted(job.id for job in jobs)
 

@@ -13,11 +13,10 @@ import hashlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import structlog
@@ -31,7 +30,6 @@ from playhead.clock import Clock
 from playhead.dashboard import showing
 from playhead.dashboard.addresses import Query
 from playhead.errors import InvalidInput, PlayheadError, Retriable
-from playhead.history.reading import Snapshot
 
 logger = structlog.get_logger("playhead.dashboard")
 
@@ -102,14 +100,6 @@ class Problem(NamedTuple):
     @classmethod
     def of(cls, told: object) -> Problem | None:
         return cls(*(str(told.get(name) or "") for name in cls._fields)) if isinstance(told, dict) else None
-
-
-class Readable(Protocol):
-    """A history that can be asked."""
-
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """Questions that are all answered of the same moment."""
-        ...
 
 
 class NoSuchPage(InvalidInput):

@@ -13,14 +13,16 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from playhead.broker.contract import Broker
 from playhead.client import Client
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.errors import AlreadySettled, CheckpointLost, InvalidInput, NotInHistory, NotReplayable, PlayheadError
 from playhead.events import short_text
-from playhead.history.reading import History, Letter
+from playhead.history.reading import Letter, Snapshot
 from playhead.ids import new_event_id, run_id
 from playhead.records import Headers, Partition, Record, StoredRecord
 from playhead.replay import Replay
@@ -49,14 +51,21 @@ class _Found:
     place: Partition
 
 
+class Snapshots(Protocol):
+    """Who answers questions to history."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]: ...
+
+
 class Letters:
     """Settles dead letters that history knows.
 
     Args:
+        history: is asked in a thread.
         client: has the broker; it stays the caller's.
     """
 
-    def __init__(self, history: History, client: Client, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, history: Snapshots, client: Client, clock: Clock = SYSTEM_CLOCK) -> None:
         self._history, self._client, self._clock = history, client, clock
 
     async def retry(self, ids: Sequence[str]) -> list[PlayheadError | None]:
@@ -132,7 +141,7 @@ class Letters:
             original = await _read_again(broker, letter.id, told)
             key, value, headers = original.key, original.value, list(original.headers)
         else:
-            key, value, headers = _decoded(told.key), _decoded(told.value), _headers(told)
+            key, value, headers = told.key_bytes(), told.value_bytes(), headers_of(told)
         replay = Replay(letter.id, told.run_id or letter.id, told.job_id)
         headers = [pair for pair in headers if pair[0] not in _OF_REPLAYS] + replay.headers()
         return Record(told.topic, told.partition, key, value, headers, self._now_ms())
@@ -140,7 +149,7 @@ class Letters:
     def _settlement(self, found: _Found, event: DeadLetterRetried | DeadLetterDiscarded) -> Record:
         letter = found.letter
         told, now_ms = dead_letter(letter), self._now_ms()
-        wrapped = {} if told is None else dict(_headers(told))
+        wrapped = {} if told is None else dict(headers_of(told))
         headers = own_headers(
             event.__event__.name.encode(),
             new_event_id().encode(),
@@ -161,7 +170,7 @@ def dead_letter(letter: Letter) -> DeadLetter | None:
     """What the letter tells; None where it can't be read."""
     try:
         told = DeadLetter.model_validate_json(letter.body)
-        _headers(told), _decoded(told.key), _decoded(told.value)
+        headers_of(told), told.key_bytes(), told.value_bytes()
     except ValueError:  # pydantic's too, and that of base64
         return None
     return told
@@ -170,7 +179,7 @@ def dead_letter(letter: Letter) -> DeadLetter | None:
 def replay_run_id(letter: Letter) -> str:
     """The id of the run that a retry of this letter starts; empty where the letter does not have the event's id."""
     told = dead_letter(letter)
-    headers = {} if told is None else dict(_headers(told))
+    headers = {} if told is None else dict(headers_of(told))
     return _run_of(letter, headers, told.partition) if told is not None and CE_ID in headers else ""
 
 
@@ -178,12 +187,9 @@ def _run_of(letter: Letter, headers: Mapping[str, bytes], task: int) -> str:
     return run_id(letter.job_id, (headers.get(CE_ID) or b"").decode(errors="replace"), task, letter.id)
 
 
-def _headers(told: DeadLetter) -> Headers:
+def headers_of(told: DeadLetter) -> Headers:
+    """The headers of the record that the letter is of."""
     return [(name, b64decode(text, validate=True)) for name, text in told.headers]
-
-
-def _decoded(text: str | None) -> bytes | None:
-    return None if text is None else b64decode(text, validate=True)
 
 
 async def _read_again(broker: Broker, letter_id: str, told: DeadLetter) -> StoredRecord:

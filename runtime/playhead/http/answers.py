@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from playhead.errors import (
+    AlreadySettled,
     BrokerUnavailable,
     EventTooLarge,
     InvalidDelay,
@@ -19,6 +20,8 @@ from playhead.errors import (
     InvalidInput,
     InvalidPayload,
     NotAuthorized,
+    NotInHistory,
+    NotReplayable,
     PlayheadError,
     Retriable,
     TooLate,
@@ -41,6 +44,9 @@ _STATUSES: Final[tuple[tuple[type[PlayheadError], int], ...]] = (
     (NotAuthorized, 502),  # these are the server's credentials: nothing that the caller sends could change it
     (TooLate, 409),
     (UnknownSchedule, 404),
+    (NotInHistory, 404),
+    (AlreadySettled, 409),
+    (NotReplayable, 410),
     (InvalidInput, 422),
     (Retriable, 503),
     (PlayheadError, 502),  # the broker answers but can't be used until a person acts (BrokerTooOld, TopicMisfit)

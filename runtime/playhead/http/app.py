@@ -10,7 +10,7 @@ arrives, and the guide's exact answers are given. FastAPI routes and writes /ope
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,14 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
 from playhead.client import Client
-from playhead.errors import PlayheadError
-from playhead.http import openapi
+from playhead.errors import NoHistory, PlayheadError
+from playhead.history.letters import Letters, Snapshots
+from playhead.history.reading import Snapshot
+from playhead.http import openapi, openapi_history
 from playhead.http.answers import playhead_error, routing_error
+from playhead.http.dead_letters import DeadLetters
 from playhead.http.endpoints import Health, Sending, index
+from playhead.http.history import Asked, Events, Runs, Stats
 from playhead.http.limits import DEFAULT_LIMITS, Limits
 from playhead.http.outermost import Outermost
 from playhead.http.readiness import BrokerProbe, WorkerState
@@ -54,6 +58,7 @@ def create_app(
     worker: WorkerState | None = None,
     limits: Limits = DEFAULT_LIMITS,
     timers_folder: Path | None = None,
+    history: Snapshots | None = None,
     pages: Callable[[PendingTimers], Sequence[BaseRoute]] | None = None,
 ) -> FastAPI:
     """The application. The client stays the caller's: it is not opened or closed here.
@@ -65,6 +70,7 @@ def create_app(
         limits: what is taken at most.
         timers_folder: for a local cache of topic `delay`, this process's alone; None keeps it in memory. Nothing is
             read before somebody asks for timers or schedules.
+        history: what happened, for who asks; without, those questions are answered with 503. It stays the caller's.
         pages: makes the routes of the dashboard, which shows what is pending too; they come behind those of the API.
             Without it, `/` lists the endpoints.
     """
@@ -93,6 +99,7 @@ def create_app(
     routes = APIRouter(route_class=PlainRoute)
     routes.add_api_route("/trigger", sending.trigger, methods=["POST"], **openapi.TRIGGER)
     routes.add_api_route("/api/events", sending.batch, methods=["POST"], **openapi.BATCH)
+    _add_history(routes, client, _NoHistory() if history is None else history, limits)
     routes.add_api_route("/api/timers", timers.page, methods=["GET"], **openapi.TIMERS)
     routes.add_api_route("/api/timers/{timer_id:path}", timers.show, methods=["GET"], **openapi.TIMER)
     routes.add_api_route("/api/timers/{timer_id:path}", timers.cancel, methods=["DELETE"], **openapi.CANCEL)
@@ -108,6 +115,34 @@ def create_app(
     if pages is not None:
         app.router.routes.extend(pages(pending))
     return app
+
+
+def _add_history(routes: APIRouter, client: Client, history: Snapshots, limits: Limits) -> None:
+    ask = Asked(history)
+    events, runs, stats = Events(ask), Runs(ask), Stats(ask, client)
+    letters, described = DeadLetters(ask, Letters(history, client), limits), openapi_history
+    event, letter = "/api/events/{event_id:path}", "/api/dead-letters/{letter_id:path}"
+    # What is longer first: an id may have slashes in it.
+    routes.add_api_route("/api/events", events.page, methods=["GET"], **described.EVENTS)
+    routes.add_api_route(f"{event}/chain", events.chain, methods=["GET"], **described.CHAIN)
+    routes.add_api_route(event, events.show, methods=["GET"], **described.EVENT)
+    routes.add_api_route("/api/runs", runs.page, methods=["GET"], **described.RUNS)
+    routes.add_api_route("/api/runs/{run_id:path}", runs.show, methods=["GET"], **described.RUN)
+    routes.add_api_route("/api/stats", stats.sums, methods=["GET"], **described.STATS)
+    routes.add_api_route("/api/lag", stats.lag, methods=["GET"], **described.LAG)
+    routes.add_api_route("/api/dead-letters", letters.page, methods=["GET"], **described.LETTERS)
+    routes.add_api_route("/api/dead-letters/retry", letters.retry_many, methods=["POST"], **described.RETRY_MANY)
+    routes.add_api_route("/api/dead-letters/discard", letters.discard_many, methods=["POST"], **described.DISCARD_MANY)
+    routes.add_api_route(f"{letter}/retry", letters.retry, methods=["POST"], **described.RETRY)
+    routes.add_api_route(f"{letter}/discard", letters.discard, methods=["POST"], **described.DISCARD)
+    routes.add_api_route(letter, letters.show, methods=["GET"], **described.LETTER)
+
+
+class _NoHistory:
+    """Of an API that was given none."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        raise NoHistory("this installation", "is not known to this process")
 
 
 def _version() -> str:

@@ -21,6 +21,7 @@ from playhead.http.schemas import (
     MoveRequest,
     Ready,
     SchedulesAnswer,
+    SettleRequest,
     ShownTimer,
     TimerAnswer,
     TimersAnswer,
@@ -66,7 +67,7 @@ _AWAY: Final = {
     "remedy": MAY_BE_WRITTEN,
 }
 
-_RETRY_AFTER: Final = {
+RETRY_AFTER: Final = {
     "Retry-After": {
         "description": "Seconds to wait before the next try.",
         "schema": {"type": "integer", "examples": [RETRY_AFTER_SECONDS]},
@@ -74,27 +75,29 @@ _RETRY_AFTER: Final = {
 }
 
 
-def _answer(
+def answer(
     description: str, model: Any = ErrorAnswer, *, headers: dict[str, Any] | None = None, **examples: dict[str, Any]
 ) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": description, "model": model}
+    """One status of an endpoint."""
+    described: dict[str, Any] = {"description": description, "model": model}
     if examples:
-        answer["content"] = {_JSON: {"examples": {name: {"value": value} for name, value in examples.items()}}}
+        described["content"] = {_JSON: {"examples": {name: {"value": value} for name, value in examples.items()}}}
     if headers:
-        answer["headers"] = headers
-    return answer
+        described["headers"] = headers
+    return described
 
 
-def _request(model: type[BaseModel], **examples: dict[str, Any]) -> dict[str, Any]:
+def request(model: type[BaseModel], **examples: dict[str, Any]) -> dict[str, Any]:
+    """The body that an endpoint takes."""
     named = {name: {"value": value} for name, value in examples.items()}
     schema = {"$ref": _REF.format(model=model.__name__)}
     return {"required": True, "content": {_JSON: {"schema": schema, "examples": named}}}
 
 
-_SHARED: Final[dict[int | str, dict[str, Any]]] = {
-    408: _answer(f"The body did not arrive within {DEFAULT_LIMITS.body_seconds:g} s."),
-    415: _answer("Another content type than JSON, another charset than UTF-8, or an encoded body."),
-    500: _answer("A fault in Playhead. The server's log has it."),
+SHARED: Final[dict[int | str, dict[str, Any]]] = {
+    408: answer(f"The body did not arrive within {DEFAULT_LIMITS.body_seconds:g} s."),
+    415: answer("Another content type than JSON, another charset than UTF-8, or an encoded body."),
+    500: answer("A fault in Playhead. The server's log has it."),
 }
 
 TRIGGER: Final[dict[str, Any]] = {
@@ -105,33 +108,33 @@ TRIGGER: Final[dict[str, Any]] = {
     "response_description": "The event is in the log.",
     "response_model": TriggerAnswer,
     "responses": {
-        200: _answer(
+        200: answer(
             "The event is in the log.",
             TriggerAnswer,
             sent={"success": True, "message": "Event user.created sent", "result": _LOCATION},
         ),
-        400: _answer(
+        400: answer(
             "No event, or it is empty; or the body is not JSON.",
             MissingAnswer | ErrorAnswer,
             missing={"error": "Missing required fields"},
         ),
-        413: _answer(
+        413: answer(
             f"The event is larger than its topic takes, or the body than {DEFAULT_LIMITS.event_body_bytes:,} bytes."
         ),
-        422: _answer(
+        422: answer(
             "The name, the payload or a field can't be taken; the answer names the rule or the fields.",
             name=_WRONG_NAME,
             payload=_WRONG_PAYLOAD,
             topic=_NO_TOPIC,
             delay=_WRONG_DELAY,
         ),
-        503: _answer(
+        503: answer(
             "The broker is away. The event is not acknowledged; it may have been written.",
-            headers=_RETRY_AFTER,
+            headers=RETRY_AFTER,
             away=_AWAY,
         ),
-        502: _answer("The broker refuses the server's credentials, or is too old: somebody has to act."),
-        **_SHARED,
+        502: answer("The broker refuses the server's credentials, or is too old: somebody has to act."),
+        **SHARED,
     },
     "openapi_extra": {
         "parameters": [
@@ -143,7 +146,7 @@ TRIGGER: Final[dict[str, Any]] = {
                 "schema": {"type": "string", "minLength": 1, "maxLength": 255},
             }
         ],
-        "requestBody": _request(
+        "requestBody": request(
             TriggerRequest,
             event=_EVENT,
             idempotent={**_EVENT, "id": "signup-7", "key": "7"},
@@ -161,34 +164,34 @@ BATCH: Final[dict[str, Any]] = {
     "response_description": "All events are in the log.",
     "response_model": BatchAnswer,
     "responses": {
-        200: _answer(
+        200: answer(
             "All events are in the log.", BatchAnswer, sent={"results": [{"success": True, "result": _LOCATION}]}
         ),
-        207: _answer(
+        207: answer(
             "Some events, or all, are not acknowledged: each result says why.",
             BatchAnswer,
             mixed={
                 "results": [{"success": True, "result": _LOCATION}, {"success": False, **_WRONG_NAME, "status": 422}]
             },
         ),
-        400: _answer("No `events`; or the body is not JSON.", MissingAnswer | ErrorAnswer),
-        413: _answer("Too many events, or too many bytes."),
-        422: _answer("The body as a whole can't be taken."),
-        503: _answer(
+        400: answer("No `events`; or the body is not JSON.", MissingAnswer | ErrorAnswer),
+        413: answer("Too many events, or too many bytes."),
+        422: answer("The body as a whole can't be taken."),
+        503: answer(
             "The broker is away. No event is acknowledged; some may have been written.",
             BatchUnavailable,
-            headers=_RETRY_AFTER,
+            headers=RETRY_AFTER,
             away={**_AWAY, "results": [{"success": False, **_AWAY, "status": 503}]},
         ),
-        **_SHARED,
+        **SHARED,
     },
-    "openapi_extra": {"requestBody": _request(BatchRequest, events={"events": [_EVENT, {**_EVENT, "id": "signup-8"}]})},
+    "openapi_extra": {"requestBody": request(BatchRequest, events={"events": [_EVENT, {**_EVENT, "id": "signup-8"}]})},
 }
 
 _ASKING: Final[dict[int | str, dict[str, Any]]] = {
-    409: _answer("Too late: it has fired, was canceled before, or never was. Nothing was changed."),
-    503: _answer("No scheduler answered in time, or the broker is away.", headers=_RETRY_AFTER),
-    500: _SHARED[500],
+    409: answer("Too late: it has fired, was canceled before, or never was. Nothing was changed."),
+    503: answer("No scheduler answered in time, or the broker is away.", headers=RETRY_AFTER),
+    500: SHARED[500],
 }
 _TIMER_ID: Final = {
     "name": "timer_id",
@@ -218,17 +221,17 @@ MOVE: Final[dict[str, Any]] = {
     "response_model": TimerAnswer,
     "responses": {
         **_ASKING,
-        400: _answer("The body is not JSON."),
-        413: _answer("The body is too large."),
-        422: _answer("`delay` or `at` can't be used; the answer names the field."),
-        **_SHARED,
+        400: answer("The body is not JSON."),
+        413: answer("The body is too large."),
+        422: answer("`delay` or `at` can't be used; the answer names the field."),
+        **SHARED,
     },
-    "openapi_extra": {"parameters": [_TIMER_ID], "requestBody": _request(MoveRequest, later={"delay": {"hours": 2}})},
+    "openapi_extra": {"parameters": [_TIMER_ID], "requestBody": request(MoveRequest, later={"delay": {"hours": 2}})},
 }
 
 _READING: Final[dict[int | str, dict[str, Any]]] = {
-    503: _answer("Topic `delay` is still being read, or the broker is away.", headers=_RETRY_AFTER),
-    500: _SHARED[500],
+    503: answer("Topic `delay` is still being read, or the broker is away.", headers=RETRY_AFTER),
+    500: SHARED[500],
 }
 _JOB_ID: Final = {
     "name": "job_id",
@@ -237,10 +240,11 @@ _JOB_ID: Final = {
     "description": "The job's id.",
     "schema": {"type": "string"},
 }
-_NO_SCHEDULE: Final = _answer("No job of this id has declared a schedule, or it was taken back.")
+_NO_SCHEDULE: Final = answer("No job of this id has declared a schedule, or it was taken back.")
 
 
-def _parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
+def parameter(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    """One parameter of the query."""
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
@@ -251,14 +255,14 @@ TIMERS: Final[dict[str, Any]] = {
     "tags": ["timers"],
     "response_description": "A page.",
     "response_model": TimersAnswer,
-    "responses": {**_READING, 422: _answer("A parameter is unknown or can't be used; the answer names it.")},
+    "responses": {**_READING, 422: answer("A parameter is unknown or can't be used; the answer names it.")},
     "openapi_extra": {
         "parameters": [
-            _parameter("limit", "At most so many.", type="integer", minimum=1, maximum=PAGE_TIMERS_MAX, default=100),
-            _parameter("cursor", "`next` of the page before.", type="string"),
-            _parameter("event", "Only events of this name.", type="string"),
-            _parameter("since", "Only what is due then or later; ISO 8601 with its zone.", type="string"),
-            _parameter("before", "Only what is due before.", type="string"),
+            parameter("limit", "At most so many.", type="integer", minimum=1, maximum=PAGE_TIMERS_MAX, default=100),
+            parameter("cursor", "`next` of the page before.", type="string"),
+            parameter("event", "Only events of this name.", type="string"),
+            parameter("since", "Only what is due then or later; ISO 8601 with its zone.", type="string"),
+            parameter("before", "Only what is due before.", type="string"),
         ]
     },
 }
@@ -269,7 +273,7 @@ TIMER: Final[dict[str, Any]] = {
     "tags": ["timers"],
     "response_description": "It is pending.",
     "response_model": ShownTimer,
-    "responses": {**_READING, 404: _answer("It has fired, was canceled, or never was.")},
+    "responses": {**_READING, 404: answer("It has fired, was canceled, or never was.")},
     "openapi_extra": {"parameters": [_TIMER_ID]},
 }
 
@@ -279,10 +283,10 @@ SCHEDULES: Final[dict[str, Any]] = {
     "tags": ["schedules"],
     "response_description": "All of them, by job.",
     "response_model": SchedulesAnswer,
-    "responses": {**_READING, 422: _answer("A parameter is unknown or can't be used; the answer names it.")},
+    "responses": {**_READING, 422: answer("A parameter is unknown or can't be used; the answer names it.")},
     "openapi_extra": {
         "parameters": [
-            _parameter("times", "So many next times of each.", type="integer", minimum=0, maximum=TIMES_MAX, default=5)
+            parameter("times", "So many next times of each.", type="integer", minimum=0, maximum=TIMES_MAX, default=5)
         ]
     },
 }
@@ -323,9 +327,9 @@ READY: Final[dict[str, Any]] = {
     "response_description": "All is there.",
     "response_model": Ready,
     "responses": {
-        503: _answer(
+        503: answer(
             "Something is missing; the answer names it.",
-            headers=_RETRY_AFTER,
+            headers=RETRY_AFTER,
             away={
                 "error": "not ready: broker: no answer within 2 s.",
                 "code": "PH612",
@@ -347,7 +351,7 @@ INDEX: Final[dict[str, Any]] = {
 
 def with_requests(document: dict[str, Any]) -> dict[str, Any]:
     """Add the shapes of the requests, which FastAPI does not see, to the document. Doing it again changes nothing."""
-    models = [(model, "validation") for model in (TriggerRequest, BatchRequest, MoveRequest)]
+    models = [(model, "validation") for model in (TriggerRequest, BatchRequest, MoveRequest, SettleRequest)]
     _, definitions = models_json_schema(models, ref_template=_REF)  # type: ignore[arg-type]  # list is invariant
     document["components"]["schemas"].update(definitions["$defs"])
     return document

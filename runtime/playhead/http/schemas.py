@@ -176,6 +176,14 @@ class DoneAnswer(BaseModel):
     message: str
 
 
+class SettleRequest(BaseModel):
+    """Dead letters to retry or to discard."""
+
+    model_config = _CLOSED
+
+    ids: list[str] = Field(min_length=1, max_length=500, examples=[["01997f3e-5b7a-7000-9c1d-6a8f5a0c1b2d"]])
+
+
 class MissingAnswer(BaseModel):
     """There is no event, or it is empty."""
 
@@ -197,7 +205,7 @@ class ErrorAnswer(BaseModel):
     remedy: str = Field(description="What can be done about it.")
     rule: str | None = Field(default=None, description="The naming rule that is broken (PH101).")
     suggestion: str | None = Field(default=None, description="A name that would pass (PH101).")
-    fields: list[FieldError] | None = Field(default=None, description="The offending fields (PH102, PH607).")
+    fields: list[FieldError] | None = Field(default=None, description="The offending fields (PH102, PH109, PH607).")
     topic: str | None = Field(default=None, description="The topic that does not exist (PH104).")
     size_bytes: int | None = Field(default=None, description="Size of the event (PH103).")
     limit_bytes: int | None = Field(default=None, description="What is taken at most (PH103, PH604).")

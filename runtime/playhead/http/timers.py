@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from playhead.client import Client
-from playhead.delay import when
-from playhead.errors import InvalidDelay, TooLate
+from playhead.errors import TooLate
 from playhead.http.answers import JsonAnswer, failure
 from playhead.http.bodies import read_json
 from playhead.http.envelope import move_from
 from playhead.http.limits import Limits
-from playhead.http.refusals import InvalidFields
+from playhead.http.parameters import moment_ms, number, parameters
 from playhead.serde import PARTITION_KEY, rfc3339
 from playhead.timer import Timer
 from playhead.timers import schedules
@@ -35,13 +33,13 @@ class Timers:
 
     async def page(self, request: Request) -> Response:
         """What is pending, by due time."""
-        asked = _parameters(request, _PAGE_PARAMETERS)
+        asked = parameters(request, _PAGE_PARAMETERS)
         page = await self._pending.page(
             read_cursor(asked["cursor"]) if asked.get("cursor") else START,
-            _number(asked, "limit", DEFAULT_PAGE_TIMERS, 1, PAGE_TIMERS_MAX),
+            number(asked, "limit", DEFAULT_PAGE_TIMERS, 1, PAGE_TIMERS_MAX),
             name=asked.get("event", ""),
-            since_ms=_moment_ms(asked, "since") or 0,
-            before_ms=_moment_ms(asked, "before"),
+            since_ms=moment_ms(asked, "since") or 0,
+            before_ms=moment_ms(asked, "before"),
         )
         items = [_item(timer) for timer in page.timers]
         return JsonAnswer({"items": items, "next": None if page.after is None else page.after.cursor()})
@@ -81,8 +79,8 @@ class Schedules:
 
     async def all(self, request: Request) -> Response:
         """Every schedule, and when its job is due next."""
-        asked = _parameters(request, _SCHEDULES_PARAMETERS)
-        times = _number(asked, "times", schedules.DEFAULT_TIMES, 0, schedules.TIMES_MAX)
+        asked = parameters(request, _SCHEDULES_PARAMETERS)
+        times = number(asked, "times", schedules.DEFAULT_TIMES, 0, schedules.TIMES_MAX)
         return JsonAnswer({"items": await schedules.listed(self._pending, _now_ms(), times)})
 
     async def run(self, request: Request) -> Response:
@@ -108,35 +106,6 @@ def _item(timer: Timer) -> dict[str, Any]:
         "dueAt": rfc3339(timer.due_ms),
         "schedule": timer.schedule or None,
     }
-
-
-def _parameters(request: Request, known: frozenset[str]) -> Mapping[str, str]:
-    """The query's parameters. One that is unknown is refused: a filter that were passed over would promise too much."""
-    asked = request.query_params
-    if unknown := sorted(asked.keys() - known):
-        takes = "no such parameter; known: " + ", ".join(sorted(known))
-        raise InvalidFields([(name, takes) for name in unknown])
-    return asked
-
-
-def _number(asked: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
-    text = asked.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and low <= int(text) <= high):
-        raise InvalidFields([(name, f"it is a whole number from {low} to {high:,}")])
-    return int(text)
-
-
-def _moment_ms(asked: Mapping[str, str], name: str) -> int | None:
-    text = asked.get(name)
-    if text is None:
-        return None
-    try:
-        wanted = when(None, text.replace(" ", "+"))  # a plus sign that was not escaped is a space in a query
-    except InvalidDelay as error:
-        raise InvalidFields([(name, error.why)]) from error
-    return None if wanted is None else wanted.at_ms
 
 
 def _now_ms() -> int:
