@@ -8,11 +8,15 @@ from typing import Annotated, NoReturn
 import typer
 
 from playhead.cli import exits
+from playhead.cli.dead_letters import app as dead_letters_app
 from playhead.cli.dev import dev
+from playhead.cli.events import app as events_app
 from playhead.cli.history import app as history_app
 from playhead.cli.http import http
 from playhead.cli.jobs import app as jobs_app
 from playhead.cli.new import new
+from playhead.cli.runs import app as runs_app
+from playhead.cli.runs import stats
 from playhead.cli.scheduler import scheduler
 from playhead.cli.schemas import app as schemas_app
 from playhead.cli.send import send
@@ -41,6 +45,10 @@ app.command(rich_help_panel="Use")(send)
 app.command(rich_help_panel="Use")(tail)
 app.add_typer(jobs_app, rich_help_panel="Use")
 app.add_typer(timers_app, rich_help_panel="Use")
+app.add_typer(events_app, rich_help_panel="Look back")
+app.add_typer(runs_app, rich_help_panel="Look back")
+app.command(rich_help_panel="Look back")(stats)
+app.add_typer(dead_letters_app, rich_help_panel="Look back")
 
 
 def _print_version(wanted: bool) -> None:

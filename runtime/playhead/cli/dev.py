@@ -70,15 +70,20 @@ def dev(
         broker = find_broker(data_dir=project.data_dir, port=kafka_port, progress=progress)
     try:
         from playhead.cli.connection import run_fast
+        from playhead.cli.history import database_url
         from playhead.cli.stores import lists_folder, own_folder
         from playhead.cli.together import Together
+        from playhead.config import Settings
+        from playhead.history.opening import Reading
 
         warming.join()
         sockets = sockets or _listen(host, port)
-        with own_folder(lists_folder(project)) as folder:
+        url = database_url(project, Settings.from_env(bootstrap_servers=broker.bootstrap_servers))
+        with own_folder(lists_folder(project)) as folder, Reading(url) as history:
             together = Together(
                 broker=broker,
                 timers_folder=folder,
+                history=history,
                 jobs=jobs,
                 sockets=sockets,
                 partitions=partitions,

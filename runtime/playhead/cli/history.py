@@ -54,7 +54,7 @@ def history(
     if context.invoked_subcommand is not None:
         context.obj = database
         return
-    _need_extra()
+    need_extra()
     from playhead.cli.hosting import host_history
     from playhead.cli.logs import configure_logging
 
@@ -70,7 +70,7 @@ def history(
         host_history(settings, store, sockets=sockets)
 
 
-def _need_extra() -> None:
+def need_extra() -> None:
     """
     Raises:
         MissingExtra: what history is written with is not installed.
@@ -184,7 +184,7 @@ def rebuild(
     json: AsJson = False,
 ) -> None:
     """Build the history again from the log, beside the one that serves, which it then replaces in one step."""
-    _need_extra()
+    need_extra()
     from playhead.cli.connection import connected, run_fast
     from playhead.history.databases import place_of
     from playhead.history.rebuild import rebuild as build
@@ -212,7 +212,7 @@ def rebuild(
 @app.command()
 def verify(context: typer.Context, database: Database = None, json: AsJson = False) -> None:
     """Read the log again up to where the history is, compare the two, and name what differs (exit code 1)."""
-    _need_extra()
+    need_extra()
     from playhead.cli.connection import connected, run_fast
     from playhead.history.verify import Verdict
     from playhead.history.verify import verify as compare
@@ -255,7 +255,7 @@ def skip(
     json: AsJson = False,
 ) -> None:
     """Go on behind what retention took before it was read; it is counted as lost."""
-    _need_extra()
+    need_extra()
     from playhead.cli.connection import connected, run_fast
     from playhead.history.skipping import skip as go_on
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from playhead import Client
     from playhead.broker.contract import Broker
     from playhead.config import Settings
+    from playhead.history.opening import Reading
 
 HTTP_PORT = 3002
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
@@ -26,22 +27,25 @@ def http(
 ) -> None:
     """Serve the HTTP API: POST /trigger and the others that GET / lists."""
     from playhead.cli.connection import run_fast, settings_of
+    from playhead.cli.history import database_url
     from playhead.cli.logs import configure_logging
     from playhead.cli.project import find_project
     from playhead.cli.stores import lists_folder, own_folder
+    from playhead.history.opening import Reading
     from playhead.http import listen
 
     configure_logging()
     project = find_project()
     project.import_catalog()
+    settings = settings_of(project)
     sockets = listen(host, port)
-    with own_folder(lists_folder(project)) as folder:
-        by_ctrl_c = run_fast(_serve(settings_of(project), sockets, folder))
+    with own_folder(lists_folder(project)) as folder, Reading(database_url(project, settings)) as history:
+        by_ctrl_c = run_fast(_serve(settings, sockets, folder, history))
     if by_ctrl_c:
         raise KeyboardInterrupt
 
 
-async def _serve(settings: Settings, sockets: Sequence[socket], folder: Path) -> bool:
+async def _serve(settings: Settings, sockets: Sequence[socket], folder: Path, history: Reading) -> bool:
     """Serve until a signal, with the broker or without; whether it was Ctrl-C."""
     import structlog
 
@@ -67,7 +71,7 @@ async def _serve(settings: Settings, sockets: Sequence[socket], folder: Path) ->
     reaching = asyncio.create_task(_reach(settings, client, found), name="reach the broker")
     reaching.add_done_callback(lambda _: stop.set())  # it ends by itself only where a person has to act
     try:
-        app = create_app(client, broker_reached=reached, timers_folder=folder)
+        app = create_app(client, broker_reached=reached, timers_folder=folder, history=history)
         await serve(app, sockets=sockets, stop=stop, started=started)
     finally:
         failed = reaching.done()

@@ -56,7 +56,7 @@ def as_line(event: Event, now: datetime) -> Text:
     when = datetime.fromtimestamp(record.timestamp / 1000).astimezone()
     day = "" if when.date() == now.date() else when.strftime("%Y-%m-%d ")
     line = Text.assemble((f"{day}{when:%H:%M:%S}.{record.timestamp % 1000:03d}  ", "dim"))
-    line.append(_clean(event.name).ljust(_NAME_COLUMNS) + "  ", style=_style(event.name))
+    line.append(clean(event.name).ljust(_NAME_COLUMNS) + "  ", style=_style(event.name))
     payload = _payload(event)
     if isinstance(payload, dict) and entity_of(event.name) == RUN:
         return line.append_text(_run(payload))
@@ -64,8 +64,8 @@ def as_line(event: Event, now: datetime) -> Text:
         return line.append_text(_dead_letter(payload))
     line.append(f"{record.topic}/{record.partition}@{record.offset}  ", style="dim")
     if event.key not in (None, event.id):
-        line.append(f"{_clean(event.key)}  ", style="bold")
-    return line.append(_compact(payload)).append(f"  {_clean(event.id)}", style="dim")
+        line.append(f"{clean(event.key)}  ", style="bold")
+    return line.append(_compact(payload)).append(f"  {clean(event.id)}", style="dim")
 
 
 def _style(name: str) -> str:
@@ -75,25 +75,25 @@ def _style(name: str) -> str:
 
 
 def _run(payload: Mapping[str, Any]) -> Text:
-    text = Text.assemble((f"{_clean(payload.get('jobId'))}  ", "bold"))
-    text.append(f"{_clean(payload.get('durationMs'))} ms  ", style="dim")
+    text = Text.assemble((f"{clean(payload.get('jobId'))}  ", "bold"))
+    text.append(f"{clean(payload.get('durationMs'))} ms  ", style="dim")
     if payload.get("attempt", 1) != 1:
-        text.append(f"attempt {_clean(payload['attempt'])}  ", style="yellow")
+        text.append(f"attempt {clean(payload['attempt'])}  ", style="yellow")
     error = payload.get("error")
     if isinstance(error, Mapping):
         kind = str(error.get("type")).rpartition(".")[2]
-        text.append(f"{_clean(kind)}: {_clean(error.get('message'))}  ", style="red")
+        text.append(f"{clean(kind)}: {clean(error.get('message'))}  ", style="red")
         if "dueAt" in payload:
-            text.append(f"again at {_clean(payload['dueAt'])}  ", style="yellow")
+            text.append(f"again at {clean(payload['dueAt'])}  ", style="yellow")
     elif payload.get("output") is not None:
         text.append(_compact(payload["output"]) + "  ")
-    return text.append(f"on {_clean(payload.get('eventName'))} {_clean(payload.get('eventId'))}", style="dim")
+    return text.append(f"on {clean(payload.get('eventName'))} {clean(payload.get('eventId'))}", style="dim")
 
 
 def _dead_letter(payload: Mapping[str, Any]) -> Text:
     origin = f"{payload.get('topic')}/{payload.get('partition')}@{payload.get('offset')}"
-    job, reason = _clean(payload.get("jobId")), _clean(payload.get("reason"))
-    return Text.assemble((f"{job}  ", "bold"), (f"{_clean(origin)}  ", "dim"), (reason, "red"))
+    job, reason = clean(payload.get("jobId")), clean(payload.get("reason"))
+    return Text.assemble((f"{job}  ", "bold"), (f"{clean(origin)}  ", "dim"), (reason, "red"))
 
 
 def _payload(event: Event) -> Any:
@@ -104,9 +104,9 @@ def _payload(event: Event) -> Any:
 
 
 def _compact(value: Any) -> str:
-    return _clean(json.dumps(value, ensure_ascii=False, default=str))
+    return clean(json.dumps(value, ensure_ascii=False, default=str))
 
 
-def _clean(value: Any) -> str:
+def clean(value: Any) -> str:
     """Text that can't steer the terminal that it is shown on: events may come from anybody."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))

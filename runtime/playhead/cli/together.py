@@ -30,6 +30,7 @@ from playhead.dev.find import RunningBroker
 from playhead.dev.supervisor import State, SupervisedProcess
 from playhead.errors import NoBroker
 from playhead.events import catalog
+from playhead.history.opening import Reading
 from playhead.http import Readiness, WorkerState, create_app, reaches, serve, url_of
 from playhead.job import Job
 
@@ -46,6 +47,7 @@ class Together:
 
     Args:
         timers_folder: for the API's cache of topic `delay`.
+        history: for the API's questions of what happened.
         commands: of the processes beside, by name: `worker`, `scheduler`, `history`.
         started: when the command began, on `time.monotonic`.
     """
@@ -57,6 +59,7 @@ class Together:
         jobs: Sequence[Job],
         sockets: Sequence[socket],
         timers_folder: Path,
+        history: Reading,
         partitions: int,
         commands: Mapping[str, Sequence[str]],
         grace_seconds: float,
@@ -66,6 +69,7 @@ class Together:
         self._jobs = jobs
         self._sockets = sockets
         self._timers_folder = timers_folder
+        self._history = history
         self._partitions = partitions
         self._grace_seconds = grace_seconds
         self._started = started
@@ -128,6 +132,7 @@ class Together:
             broker_reached=reaches(broker),
             worker=self._state_beside(),
             timers_folder=self._timers_folder,
+            history=self._history,
         )
 
         def accepts() -> None:

@@ -51,6 +51,12 @@ class Reading:
                 self._store = HistoryStore(self._place)
             return self._store
 
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         with self._lock:
             if self._store is not None:

@@ -26,7 +26,8 @@ POST /api/events          send many: {"events": [{"event": ..., "payload": ...},
 GET  /api/events          what was sent; /api/events/ID one of them, /api/events/ID/chain what caused what
 GET  /api/runs            what jobs did; /api/runs/ID one run, with its attempts
 GET  /api/stats           success and failure, throughput, durations; GET /api/lag how far jobs are behind
-GET  /api/dead-letters    what failed for good; POST /api/dead-letters/ID/retry, or /discard
+GET  /api/dead-letters    what failed for good; POST /api/dead-letters/ID/retry works on it again
+POST /api/dead-letters/retry  many of them; POST /api/dead-letters/discard gives them up
 GET  /api/timers          what is to be sent later, by due time
 GET  /api/timers/ID       one of them; DELETE cancels it, PATCH moves it
 GET  /api/schedules       jobs that run by the clock, and when they are due next
