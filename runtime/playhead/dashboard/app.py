@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.responses import Response
@@ -53,6 +55,22 @@ class Dashboard:
         self._jobs, self._clock = tuple(jobs), clock
         self._lags = Lags(client, clock)
         self._pulse = Pulse(self._position)
+
+    @asynccontextmanager
+    async def open_until(self, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Serve within the block, and let go of open pages as soon as `stop` is set: the server waits for them then."""
+
+        async def let_go() -> None:
+            await stop.wait()
+            await self.close()
+
+        waiting = asyncio.create_task(let_go(), name="dashboard stop")
+        try:
+            yield
+        finally:
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            await self.close()
 
     async def close(self) -> None:
         """End the streams of open pages, so that a server that stops need not wait for them."""
