@@ -26,6 +26,7 @@ from playhead.cli.connection import connected
 from playhead.cli.output import say, words
 from playhead.cli.wanted import entities, wanted_topics
 from playhead.config import ENV_PREFIX, Settings
+from playhead.dashboard import Dashboard
 from playhead.dev.find import RunningBroker
 from playhead.dev.supervisor import State, SupervisedProcess
 from playhead.errors import NoBroker
@@ -127,12 +128,15 @@ class Together:
             return self._exit_code(ended)
 
     async def _serve(self, broker: Broker) -> None:
+        client = Client("http", broker=broker)
+        dashboard = Dashboard(self._history, client, jobs=self._jobs)
         app = create_app(
-            Client("http", broker=broker),
+            client,
             broker_reached=reaches(broker),
             worker=self._state_beside(),
             timers_folder=self._timers_folder,
             history=self._history,
+            pages=dashboard.routes,
         )
 
         def accepts() -> None:
@@ -140,7 +144,8 @@ class Together:
             self._tell_when_ready()
 
         grace, stop = HTTP_GRACE_SECONDS, self._stop_http
-        await serve(app, sockets=self._sockets, stop=stop, started=accepts, grace_seconds=grace)
+        async with dashboard.open_until(stop):
+            await serve(app, sockets=self._sockets, stop=stop, started=accepts, grace_seconds=grace)
 
     def _exit_code(self, ended: AbstractSet[asyncio.Task[Any]]) -> int:
         if self._stop.is_set():

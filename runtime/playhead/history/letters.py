@@ -170,7 +170,7 @@ def dead_letter(letter: Letter) -> DeadLetter | None:
     """What the letter tells; None where it can't be read."""
     try:
         told = DeadLetter.model_validate_json(letter.body)
-        headers_of(told), told.key_bytes(), told.value_bytes()
+        _ = headers_of(told), told.key_bytes(), told.value_bytes()
     except ValueError:  # pydantic's too, and that of base64
         return None
     return told

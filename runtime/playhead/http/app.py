@@ -9,7 +9,7 @@ arrives, and the guide's exact answers are given. FastAPI routes and writes /ope
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 
 from playhead.client import Client
 from playhead.errors import NoHistory, PlayheadError
@@ -58,6 +59,7 @@ def create_app(
     limits: Limits = DEFAULT_LIMITS,
     timers_folder: Path | None = None,
     history: Snapshots | None = None,
+    pages: Callable[[PendingTimers], Sequence[BaseRoute]] | None = None,
 ) -> FastAPI:
     """The application. The client stays the caller's: it is not opened or closed here.
 
@@ -69,6 +71,8 @@ def create_app(
         timers_folder: for a local cache of topic `delay`, this process's alone; None keeps it in memory. Nothing is
             read before somebody asks for timers or schedules.
         history: what happened, for who asks; without, those questions are answered with 503. It stays the caller's.
+        pages: makes the routes of the dashboard, which shows what is pending too; they come behind those of the API.
+            Without it, `/` lists the endpoints.
     """
     topic, wait_seconds = client.settings.topic_prefix + DELAY, limits.timers_seconds
     pending = PendingTimers(client.broker, topic, folder=timers_folder, wait_seconds=wait_seconds)
@@ -107,8 +111,11 @@ def create_app(
     routes.add_api_route("/healthz", health.alive, methods=["GET"], **openapi.ALIVE)
     routes.add_api_route("/readyz", health.ready, methods=["GET"], **openapi.READY)
     routes.add_api_route("/metrics", scrape.answer, methods=["GET"], **openapi.SCRAPE)
-    routes.add_api_route("/", index, methods=["GET"], **openapi.INDEX)
+    if pages is None:
+        routes.add_api_route("/", index, methods=["GET"], **openapi.INDEX)
     app.include_router(routes)
+    if pages is not None:
+        app.router.routes.extend(pages(pending))
     return app
 
 
