@@ -34,6 +34,7 @@ from playhead.dev.local_broker import LocalKafka  # noqa: E402
 from playhead.events import outgoing  # noqa: E402
 from tests.bench import history as histories  # noqa: E402
 from tests.bench import measures, raw  # noqa: E402 -- `tests` is found through the line above
+from tests.bench import pages as dashboard_pages  # noqa: E402
 from tests.bench import pending as pending_timers  # noqa: E402
 from tests.bench.catalog import ThingMade  # noqa: E402
 from tests.bench.lateness import kill, lateness  # noqa: E402
@@ -154,6 +155,16 @@ async def history(bootstrap: str) -> list[Row]:
     return [*rows, (what, f"{first[1]:.1f}, {last[1]:.1f}", "", "")]
 
 
+async def pages(bootstrap: str) -> list[Row]:
+    """The dashboard's pages, without the broker; filling takes about nine minutes."""
+    runs = 20_000 if QUICK else 5_000_000
+    times = await asyncio.to_thread(dashboard_pages.page_times, runs)
+    name, p50, _ = max(times, key=lambda row: row[1])
+    longest = max(row[2] for row in times)
+    what = f"dashboard at {runs:,} runs: p50 of the slowest page ({name}), longest answer of any, ms"
+    return [(what, f"{p50:.0f}, {longest:.0f}", "300", "")]
+
+
 def starts(bootstrap: str) -> list[Row]:
     """Importing the producer, in a process of its own; the median of seven."""
     took = []
@@ -244,7 +255,16 @@ def main() -> None:
         try:
             rows = [] if PENDING else starts(kafka.bootstrap_servers)
             # The flood first: it leaves the broker's JVM warm, as one in service is.
-            parts: list[Callable[[str], object]] = [throughput, latencies, timers, first_job, memory, history, kills]
+            parts: list[Callable[[str], object]] = [
+                throughput,
+                latencies,
+                timers,
+                first_job,
+                memory,
+                history,
+                pages,
+                kills,
+            ]
             if PENDING:
                 parts = [pending]
             for part in parts:

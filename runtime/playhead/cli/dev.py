@@ -16,7 +16,9 @@ from playhead.cli.http import HTTP_PORT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from playhead.cli.project import Project
     from playhead.dev.lock import FileLock
+    from playhead.history.opening import Reading
 
 DEFAULT_GRACE_SECONDS = 10.0
 
@@ -42,8 +44,7 @@ def dev(
     start. Its data is in .playhead/ (or PLAYHEAD_DATA_DIR) and stays.
     """
     started = time.monotonic()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end_during_start)
+    _let_signals_end_the_start()
 
     from playhead.cli.logs import configure_logging
     from playhead.cli.project import find_project
@@ -70,16 +71,12 @@ def dev(
         broker = find_broker(data_dir=project.data_dir, port=kafka_port, progress=progress)
     try:
         from playhead.cli.connection import run_fast
-        from playhead.cli.history import database_url
         from playhead.cli.stores import lists_folder, own_folder
         from playhead.cli.together import Together
-        from playhead.config import Settings
-        from playhead.history.opening import Reading
 
         warming.join()
         sockets = sockets or _listen(host, port)
-        url = database_url(project, Settings.from_env(bootstrap_servers=broker.bootstrap_servers))
-        with own_folder(lists_folder(project)) as folder, Reading(url) as history:
+        with own_folder(lists_folder(project)) as folder, _reading(project) as history:
             together = Together(
                 broker=broker,
                 timers_folder=folder,
@@ -97,6 +94,19 @@ def dev(
         broker.stop()
         lock.close()
     sys.exit(code)
+
+
+def _let_signals_end_the_start() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end_during_start)
+
+
+def _reading(project: Project) -> Reading:
+    from playhead.cli.history import database_url
+    from playhead.config import Settings
+    from playhead.history.opening import Reading
+
+    return Reading(database_url(project, Settings.from_env()))
 
 
 def _take_lock(data_dir: Path) -> FileLock:
