@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from playhead.engine.consumer import JobConsumer
 from playhead.errors import AlreadySettled, BrokerUnavailable, InvalidInput, NotInHistory, NotReplayable
@@ -15,6 +16,7 @@ from playhead.events import outgoing
 from playhead.history.letters import Letters, replay_run_id
 from playhead.history.projection import Rows, project
 from playhead.history.reading import History, Letter
+from playhead.history.schema import LETTER
 from playhead.history.store import HistoryStore, Span
 from playhead.records import Partition
 from playhead.retry import NonRetriableError
@@ -208,6 +210,20 @@ class TestLargeRecord:
         assert isinstance(error, NotReplayable)
         assert "offset 0 of thing[0] is not in the log any more" in str(error)
         assert all(letter.state == "open" for letter in place.all())
+
+    async def test_in_whose_place_is_another_now_is_not_taken_for_it(self, place: Place) -> None:
+        """The topic was deleted and made again."""
+        await place.open(**{"dead-letter": 10_000})
+        await place.scene.client.send_all([outgoing("thing.made", {"n": 1, "x": "y" * 20_000}, key="k")])
+        await place.scene.clock.advance(1)
+        body = place.one().body
+        at_ms = place.scene.broker.stored("thing")[0].timestamp
+        other = body.replace(b'"timestampMs":%d' % at_ms, b'"timestampMs":%d' % (at_ms - 1))
+        with place.store.transaction() as db:
+            db.execute(sa.update(LETTER).values(body=other))
+        (error,) = await place.letters.retry([place.one().id])
+        assert isinstance(error, NotReplayable)
+        assert "another record" in str(error)
 
 
 class TestDiscarded:

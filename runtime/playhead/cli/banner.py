@@ -21,7 +21,8 @@ def ready_banner(*, url: str, broker: str, jobs: Sequence[Job], seconds: float) 
     text = Text.assemble("\n", (f"Playhead is ready after {seconds:.1f} s", "bold green"), "\n\n")
     names = ", ".join(sorted(job.id for job in jobs))
     running = f"{len(jobs)}: {names}" if jobs else "none run here"
-    for what, value in (("HTTP", f"{url}  the dashboard, and the API under /api"), ("Broker", broker), ("Jobs", running)):
+    served = f"{url}  the dashboard, and the API under /api"
+    for what, value in (("HTTP", served), ("Broker", broker), ("Jobs", running)):
         text.append(f"  {what:<8}", style="dim").append(f"{value}\n")
     example = example_event(jobs)
     if example is not None:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -14,6 +15,7 @@ import typer
 from playhead.cli.http import HTTP_PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from playhead.cli.project import Project
@@ -71,12 +73,11 @@ def dev(
         broker = find_broker(data_dir=project.data_dir, port=kafka_port, progress=progress)
     try:
         from playhead.cli.connection import run_fast
-        from playhead.cli.stores import lists_folder, own_folder
         from playhead.cli.together import Together
 
         warming.join()
         sockets = sockets or _listen(host, port)
-        with own_folder(lists_folder(project)) as folder, _reading(project) as history:
+        with _for_questions(project, broker.bootstrap_servers) as (folder, history):
             together = Together(
                 broker=broker,
                 timers_folder=folder,
@@ -99,14 +100,6 @@ def dev(
 def _let_signals_end_the_start() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end_during_start)
-
-
-def _reading(project: Project) -> Reading:
-    from playhead.cli.history import database_url
-    from playhead.config import Settings
-    from playhead.history.opening import Reading
-
-    return Reading(database_url(project, Settings.from_env()))
 
 
 def _take_lock(data_dir: Path) -> FileLock:
@@ -135,6 +128,19 @@ def _listen(host: str, port: int) -> list[Any]:
     from playhead.http import listen
 
     return listen(host, port)
+
+
+@contextmanager
+def _for_questions(project: Project, bootstrap_servers: str) -> Iterator[tuple[Path, Reading]]:
+    """What the API answers from: a folder for its cache of timers, and the history."""
+    from playhead.cli.history import database_url
+    from playhead.cli.stores import lists_folder, own_folder
+    from playhead.config import Settings
+    from playhead.history.opening import Reading
+
+    url = database_url(project, Settings.from_env(bootstrap_servers=bootstrap_servers))
+    with own_folder(lists_folder(project)) as folder, Reading(url) as history:
+        yield folder, history
 
 
 def _import_what_comes_later() -> None:
