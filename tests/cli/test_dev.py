@@ -184,7 +184,7 @@ def test_every_process_shows_its_metrics(dev: Dev) -> None:
     for url in (f"http://127.0.0.1:{dev.port}", *urls):
         with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
             parts += re.findall(r'playhead_ready\{part="(\w+)"\} 1\.0', answer.read().decode())
-    assert (parts[0], sorted(parts)) == ("http", ["http", "scheduler", "worker"])
+    assert (parts[0], sorted(parts)) == ("http", ["history", "http", "scheduler", "worker"])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)])

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from playhead.cli import asking, output
 from playhead.cli.app import app
 from playhead.errors import InvalidInput, NoHistory, NotInHistory, PlayheadError
+from playhead.history.store import HistoryStore
 from playhead.http import history_schemas as shapes
 from tests.history.scene import Scene
 
@@ -26,7 +27,7 @@ def scene(tmp_path: Path, write: Callable[[str, str], Path], monkeypatch: pytest
     write("pyproject.toml", "[tool.playhead]\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PLAYHEAD_HISTORY_DATABASE", f"sqlite:///{tmp_path}/history.db")
-    scene = Scene(tmp_path)
+    scene = Scene(HistoryStore(f"sqlite:///{tmp_path}/history.db"))
     yield scene
     scene.store.close()
 

@@ -17,6 +17,7 @@ from playhead.events import outgoing
 from playhead.history.letters import replay_run_id
 from playhead.history.opening import Reading
 from playhead.history.reading import History
+from playhead.history.store import HistoryStore
 from playhead.http import create_app, reaches
 from playhead.http import history_schemas as shapes
 from playhead.topics import DEAD_LETTER
@@ -28,7 +29,7 @@ T0 = "1970-01-01T00:00:0{}.000Z"
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    scene = Scene(tmp_path)
+    scene = Scene(HistoryStore(f"sqlite:///{tmp_path}/history.db"))
     yield scene
     scene.store.close()
 
@@ -335,7 +336,7 @@ class TestWithoutHistory:
         app = create_app(client, broker_reached=reaches(memory), history=reading)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
             assert (await http.get("/api/events")).status_code == 503
-            scene = Scene(tmp_path)
+            scene = Scene(HistoryStore(f"sqlite:///{tmp_path}/history.db"))
             scene.event("a")
             assert ids((await http.get("/api/events")).json()) == ["a"]
             scene.store.close()
