@@ -83,7 +83,8 @@ async def test_partition_that_is_made_later_is_read_from_its_first_record_on(bro
         await broker.append([Record("order", 0, None, b"x", [], 7)])
         made.put_nowait(Partition("order", 0))
         await append(broker, 0, 8)
-        seen = {(await anext(records)).topic, (await anext(records)).topic}
+        async with asyncio.timeout(10):
+            seen = {(await anext(records)).topic, (await anext(records)).topic}
     assert seen == {"order", "user"}
 
 
