@@ -191,6 +191,8 @@ class TestLag:
         assert seen(worker).value("playhead_lag_records", group="j", topic="thing", partition="0") == 3
         await scene.clock.advance(200)
         assert seen(worker).value("playhead_lag_records") == 0
+        await worker.worker.look()
+        scene.broker.commit_latency_seconds = 0.0
         await scene.send(4)
         assert seen(worker).value("playhead_lag_records") == 0  # never below nothing, though the end is an old one
 
@@ -210,3 +212,16 @@ class TestLag:
         await scene.clock.advance(60)
         await worker.worker.look()
         assert seen(worker).value("playhead_transaction_age_seconds", group="follows") == 0
+
+    async def test_one_after_the_other_is_no_old_one(self, scene: Scene) -> None:
+        await scene.open()
+        sender = scene.job(sends_and_fails_at_two)
+        worker = scene.launch(sender, scene.job(nothing, id="follows", on="echo.made"))
+        await scene.clock.advance(1)
+        scene.broker.commit_latency_seconds = 2.0
+        for number in (1, 3):
+            await scene.send(number)
+            await scene.clock.advance(1)
+            await worker.worker.look()  # while the commit of this one is open
+            assert seen(worker).value("playhead_transaction_age_seconds", group="follows") == 0
+            await scene.clock.advance(2)
