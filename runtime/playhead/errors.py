@@ -21,7 +21,7 @@
     │   ├── SchedulerSilent         no scheduler answered in time
     │   ├── TimersUnread            topic `delay` is still being read
     │   ├── DatabaseUnavailable     the history's database did not answer
-    │   └── NoHistory               there is no history's database yet, or it does not answer
+    │   └── NoHistory               there is no history's database yet
     ├── Fatal                   a person has to act; the process says what to do and stops
     │   ├── BrokerTooOld            the broker's transaction.version is below 2
     │   ├── CheckpointLost          a group's committed offset expired or fell off the log
@@ -272,7 +272,7 @@ class DatabaseUnavailable(Retriable):
 
 
 class NoHistory(Retriable):
-    """There is no history's database yet, or it does not answer."""
+    """There is no history's database yet."""
 
     code = "PH205"
     remedy = "Start `playhead history`, and check that PLAYHEAD_HISTORY_DATABASE names its database here too."

@@ -6,10 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import exc
-
 from playhead.errors import NoHistory
-from playhead.history.databases import place_of
+from playhead.history.databases import answering, place_of
 from playhead.history.reading import Snapshot
 from playhead.history.store import HistoryStore
 
@@ -34,14 +32,12 @@ class Reading:
         """Questions that are all answered of the same moment.
 
         Raises:
-            NoHistory: nobody has written one yet, or its database does not answer.
+            NoHistory: nobody has written one yet.
+            DatabaseUnavailable: its database does not answer.
             HistoryMisfit: it is of another format, or no history.
         """
-        try:
-            with self._opened().reading() as db:
-                yield Snapshot(db)
-        except exc.OperationalError as error:
-            raise NoHistory(self._place.name, f"does not answer: {error.orig}") from error
+        with answering(self._place.name), self._opened().reading() as db:
+            yield Snapshot(db)
 
     def _opened(self) -> HistoryStore:
         with self._lock:
