@@ -23,7 +23,7 @@ async def test_timers_are_pending_until_they_fire_and_then_have_their_lateness(p
     assert before.value("playhead_timer_lateness_seconds_count") == 0
     await place.clock.advance(20)
     after = seen(running)
-    assert place.fired() == [1, 2]
+    assert sorted(place.fired()) == [1, 2]  # they are due at once, in partitions of their own
     assert after.value("playhead_timers_pending") == 0
     assert after.value("playhead_timer_lateness_seconds_count") == 2
     assert after.value("playhead_timer_lateness_seconds_bucket", le="1.0") == 2

@@ -145,12 +145,12 @@ class Committer:
         return outcome
 
     async def _carried_out(self, commit: Commit) -> Outcome:
-        ended: Outcome | None = None
+        told: Outcome | None = None
         self._tally.commit_begins(self._clock.monotonic())
         try:
-            ended = outcome = await self._membership.commit(commit)
+            outcome = told = await self._membership.commit(commit)
         finally:
-            self._tally.commit_ended(ended, len(commit.records), self._clock.monotonic())
+            self._tally.commit_ended(told, len(commit.records), self._clock.monotonic())
         return outcome
 
     async def settled(self) -> None:
