@@ -22,17 +22,17 @@ def free_before(count: int) -> int:
 
 
 def test_they_follow_the_one_of_http() -> None:
-    port = free_before(2)
-    assert ports(port) == {"scheduler": port + 1, "worker": port + 2}
+    port = free_before(3)
+    assert ports(port) == {"scheduler": port + 1, "worker": port + 2, "history": port + 3}
 
 
 def test_one_that_is_taken_is_left_to_its_owner() -> None:
-    port = free_before(2)
+    port = free_before(3)
     with socket.create_server(("127.0.0.1", port + 1)):
-        assert ports(port) == {"scheduler": 0, "worker": port + 2}
+        assert ports(port) == {"scheduler": 0, "worker": port + 2, "history": port + 3}
 
 
 def test_free_and_odd_ones_have_no_followers() -> None:
-    assert ports(0) == {"scheduler": 0, "worker": 0}
-    assert ports(80) == {"scheduler": 0, "worker": 0}
-    assert ports(65_535) == {"scheduler": 0, "worker": 0}
+    assert ports(0) == {"scheduler": 0, "worker": 0, "history": 0}
+    assert ports(80) == {"scheduler": 0, "worker": 0, "history": 0}
+    assert ports(65_535) == {"scheduler": 0, "worker": 0, "history": 0}
