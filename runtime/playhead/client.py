@@ -34,7 +34,7 @@ from playhead.job import EventTrigger, Job, JobOptions, Occurrence, ScheduleTrig
 from playhead.metrics import EVENTS_SENT, SENDS_FAILED, Samples
 from playhead.retry import RetryPolicy
 from playhead.sending import SentEvent, current_run_sends, fitting_topic, record_of, sent
-from playhead.timer import CANCELED, RESCHEDULED, Request, new_request
+from playhead.timer import CANCELED, RESCHEDULED, Request, may_be_id, new_request
 from playhead.timers.asking import ask
 from playhead.topics import DELAY
 
@@ -279,7 +279,7 @@ class Client:
             SchedulerSilent: no scheduler answered within `send_timeout_seconds`; the request stays in the log.
             UnknownTopic, NotAuthorized, BrokerUnavailable.
         """
-        return await self._ask_scheduler(new_request(timer_id)) == CANCELED
+        return may_be_id(timer_id) and await self._ask_scheduler(new_request(timer_id)) == CANCELED
 
     async def reschedule_event(
         self, timer_id: str, *, delay: Delay | None = None, at: datetime | str | None = None
@@ -295,6 +295,8 @@ class Client:
         if wanted is None:
             raise InvalidDelay("delay", "it is missing: say when the event is to be sent instead.")
         due_ms = wanted.due_ms(int(self._clock.time() * 1000))
+        if not may_be_id(timer_id):
+            raise TooLate(timer_id)
         request = new_request(timer_id, new_id=new_event_id(), due_ms=due_ms)
         if await self._ask_scheduler(request) != RESCHEDULED:
             raise TooLate(timer_id)

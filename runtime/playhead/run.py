@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import traceback
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
 from playhead.errors import PlayheadError, Poison
-from playhead.events import TypedEvent
+from playhead.events import MAX_KEY_BYTES, TypedEvent
 from playhead.retry import NonRetriableError, RetryAfter, RetryPolicy, checked_delay
 from playhead.serde import plain_text, shortened
 
@@ -30,6 +30,8 @@ MAX_MESSAGE_CHARS = 4_096
 MAX_TRACEBACK_CHARS = 16_384
 MAX_LOG_LINES = 1_000
 MAX_LOG_BYTES = 128 * 1024
+_HEADER_ROOM_BYTES = 16
+"""What a header takes in a dead letter beside its name and its text."""
 
 
 class RunState(StrEnum):
@@ -194,6 +196,29 @@ class DeadLetterRetried(Settled, name="dead-letter.retried"):
 
 class DeadLetterDiscarded(Settled, name="dead-letter.discarded"):
     """Nobody need look at the letter any more."""
+
+
+def fitting(
+    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]], limit_bytes: int, reason: str
+) -> tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], str, list[str]]:
+    """What a dead letter wraps of a record, no more than that in base64; the reason with what is left out; and that."""
+    room = limit_bytes * 3 // 4
+    left_out: list[str] = []
+    key_bytes, value_bytes = len(key or b""), len(value or b"")
+    # Kafka knows headers without a value.
+    header_bytes = sum(len(name) + len(text or b"") + _HEADER_ROOM_BYTES for name, text in headers)
+    if value is not None and key_bytes + value_bytes + header_bytes > room:
+        value = None
+        left_out.append("the value")
+    if headers and value is None and key_bytes + header_bytes > room:
+        headers = ()
+        left_out.append("the headers")
+    if key is not None and key_bytes > max(room, MAX_KEY_BYTES):
+        key = key[:MAX_KEY_BYTES]
+        left_out.append("the rest of the key")
+    if left_out:
+        reason = f"{reason} (left out, since it is too large: {', '.join(left_out)})"
+    return key, value, headers, reason, left_out
 
 
 # ── the fold ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -30,6 +30,7 @@ from playhead.serde import (
     CE_TYPE,
     DUE,
     JSON_HEADER,
+    MAX_ID_CHARS,
     MINTED_HEADER,
     PARTITION_KEY,
     SCHEDULE,
@@ -57,13 +58,18 @@ class Key(NamedTuple):
     id: str
 
 
+def may_be_id(text: str) -> bool:
+    """Whether it may be a timer's or a job's. The scheduler repeats it in what it writes, so it has a limit."""
+    return 0 < len(text) <= MAX_ID_CHARS and text.encode(errors="replace").decode() == text
+
+
 def read_key(key: bytes | None) -> Key | None:
     """None for a key that is none of the three."""
     kind, _, rest = (key or b"").decode(errors="replace").partition("/")
-    if kind == SCHEDULED and rest:
-        return Key(kind, "", rest)
-    mark, _, id_ = rest.partition("/")
-    return Key(kind, mark, id_) if kind in (TIMER, CANCEL) and mark and id_ else None
+    mark, _, id_ = ("-", "", rest) if kind == SCHEDULED else rest.partition("/")
+    if kind not in (TIMER, CANCEL, SCHEDULED) or not may_be_id(mark) or not may_be_id(id_):
+        return None
+    return Key(kind, "" if kind == SCHEDULED else mark, id_)
 
 
 def _key(kind: str, mark: str, id_: str) -> bytes:
@@ -206,6 +212,8 @@ def read_request(record: StoredRecord) -> Request | None:
     told = _told(record)
     id_, new_id, due_ms = told.get("id"), told.get("newId") or "", told.get("dueMs") or 0
     if not isinstance(id_, str) or not isinstance(new_id, str) or not isinstance(due_ms, int):
+        return None
+    if not may_be_id(id_) or (new_id and not may_be_id(new_id)):
         return None
     return Request(record.key, id_, new_id, due_ms) if 0 <= due_ms <= MAX_DUE_MS else None
 

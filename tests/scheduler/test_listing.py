@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from playhead.errors import InvalidInput
+from playhead.errors import BrokerUnavailable, InvalidInput
 from playhead.events import outgoing
 from playhead.records import Partition
 from playhead.timers.listing import START, PendingTimers, Position, read_cursor
@@ -143,6 +143,34 @@ class TestFollowing:
             assert len((await pending.page(limit=1_000)).timers) == 1_000
         assert [line["event"] for line in lines] == [BROKEN]
         assert await numbers(pending) == list(range(2_000))
+
+    async def test_stores_that_were_begun_anew_and_not_read_answer_nothing(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The first question's turn comes after the second one's round, which the broker leaves in the middle."""
+        await set_many(place, 10)
+        pending = place.pending_timers()
+        read, bounds, may_read = place.broker.read, place.broker.bounds, asyncio.Event()
+
+        async def held(*args: Any, **options: Any) -> None:
+            await may_read.wait()
+            await read(*args, **options)
+
+        async def away_once(*_: Any, **__: Any) -> Any:
+            monkeypatch.setattr(place.broker, "bounds", bounds)
+            raise BrokerUnavailable("not now")
+
+        monkeypatch.setattr(place.broker, "read", held)
+        first = asyncio.create_task(pending.page())
+        await place.clock.advance(0)
+        second = asyncio.create_task(pending.page())
+        await place.clock.advance(0)
+        place.broker.existing_topic(DELAY).id = "another"
+        monkeypatch.setattr(place.broker, "bounds", away_once)
+        may_read.set()
+        assert len((await first).timers) == 10
+        with pytest.raises(BrokerUnavailable):
+            await second
 
 
 class TestCursors:

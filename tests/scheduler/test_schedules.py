@@ -11,7 +11,7 @@ import pytest
 
 from playhead import IO, Client, Occurrence, cron_trigger, interval_trigger
 from playhead.broker.contract import TopicInfo
-from playhead.errors import InvalidSchedule, UnknownSchedule
+from playhead.errors import InvalidSchedule, UnknownSchedule, UnknownTopic
 from playhead.job import ScheduleTrigger
 from playhead.records import Record
 from playhead.scheduler.arming import fire_schedule, rearm
@@ -85,6 +85,28 @@ class TestArming:
         await place.clock.advance(185)
         assert [due[11:19] for due in dues(place)] == ["00:01:00", "00:02:00", "00:03:00"]
         assert place.pending() == 2  # what was declared, and the next occurrence
+
+    async def test_occurrence_that_can_not_be_sent_ends_no_schedule(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A broker that has just started may not know of a topic yet; or somebody makes the topic again."""
+        await place.start()
+        await declare(place, "j", interval_trigger(60))
+        known, asked = place.broker.known_topic, place.broker.topic
+
+        async def missing(name: str, *, fresh: bool = False) -> TopicInfo:
+            if name == SCHEDULE:
+                raise UnknownTopic(name)
+            return await asked(name, fresh=fresh)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(place.broker, "known_topic", lambda name: None if name == SCHEDULE else known(name))
+            patched.setattr(place.broker, "topic", missing)
+            await place.clock.advance(90)
+        await place.clock.advance(60)
+        assert [due[11:19] for due in dues(place)] == ["00:02:00"]
+        assert len(place.dead_letters()) == 1
+        assert place.pending() == 2
 
     async def test_changed_schedule_takes_the_place_of_the_old_one(self, place: Place) -> None:
         await place.start()

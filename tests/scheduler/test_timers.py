@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from playhead import interval_trigger
 from playhead.broker.contract import Record, TopicInfo
 from playhead.errors import BrokerUnavailable, InvalidDelay, SchedulerSilent, TooLate
 from playhead.events import outgoing
 from playhead.serde import DUE, PARTITION_KEY, SCHEDULE, to_json
-from playhead.timer import parse_rfc3339, timer_record
+from playhead.timer import new_request, parse_rfc3339, schedule_record, timer_record
 from playhead.topics import DELAY
 from tests.scheduler.place import Place
 
@@ -146,6 +147,44 @@ class TestFiring:
         await place.clock.advance(2)
         assert place.pending() == 0
         assert place.fired() == []
+
+
+class TestHuge:
+    """Whoever may write to the topic may write what the scheduler can't: it goes on, and so does the next one."""
+
+    async def test_timer_whose_dead_letter_would_be_too_large_leaves_its_headers_out(self, place: Place) -> None:
+        running = await place.start()
+        now_ms = int(place.clock.time() * 1000)
+        headers = [("ce_type", b"lost.thing"), (DUE, b"2026-01-01T00:00:03Z"), *[("a", b"b")] * 170_000]
+        (written,) = await place.broker.append([Record(DELAY, 0, b"timer/m/x", b"{}", headers, now_ms)])
+        assert not isinstance(written, Exception)
+        await place.clock.advance(5)
+        (letter,) = place.dead_letters()
+        assert (letter["headers"], place.pending()) == ([], 0)
+        assert "the headers" in letter["reason"]
+        assert not running.task.done()
+
+    @pytest.mark.parametrize("where", ["newId", "job"])
+    async def test_id_beyond_any_is_none(self, place: Place, where: str) -> None:
+        running = await place.start()
+        timer = await place.send(1, delay={"seconds": 60})
+        now_ms, huge = int(place.clock.time() * 1000), "x" * 600_000
+        told = {"id": timer, "newId": huge, "dueMs": now_ms}
+        asked = new_request(timer).record(DELAY, 2, now_ms)._replace(value=to_json(told))
+        if where == "job":
+            asked = schedule_record(huge, interval_trigger(60).to_wire(), DELAY, 2, now_ms)
+        (written,) = await place.broker.append([asked])
+        assert not isinstance(written, Exception)
+        await place.clock.advance(61)
+        assert place.fired() == [1]
+        assert not running.task.done()
+
+    @pytest.mark.parametrize("timer_id", ["", "x" * 300, "\udcff"])
+    async def test_nobody_is_asked_about_what_can_be_no_timer(self, place: Place, timer_id: str) -> None:
+        assert await place.while_time_passes(place.client.cancel_event(timer_id), 0.1) is False
+        with pytest.raises(TooLate):
+            await place.while_time_passes(place.client.reschedule_event(timer_id, delay={"seconds": 1}), 0.1)
+        assert await place.pending_timers().find(timer_id) is None
 
 
 class TestTroubles:

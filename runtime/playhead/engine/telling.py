@@ -7,7 +7,7 @@ its class (`playhead.run`).
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -16,16 +16,14 @@ from pydantic import BaseModel
 
 from playhead.broker.contract import TopicInfo
 from playhead.engine.live import LiveRun
-from playhead.events import MAX_KEY_BYTES, short_text
+from playhead.events import short_text
 from playhead.ids import new_event_id
 from playhead.job import Job
-from playhead.records import Record, StoredRecord
-from playhead.run import MAX_OUTPUT_BYTES, Failure
+from playhead.records import Record
+from playhead.run import MAX_OUTPUT_BYTES, Failure, fitting
 from playhead.sending import record_of
 from playhead.serde import CAUSATION, CE_ID, CORRELATION, DEPTH, MINTED_HEADER, own_headers, rfc3339
 from playhead.topics import event_limit_bytes
-
-_HEADER_ROOM_BYTES = 16
 
 
 class UnfitOutput(Exception):
@@ -83,9 +81,7 @@ class Narrator:
         """
         record, topic = run.record, self.dead_letter_topic
         limit_bytes = 0 if minimal else event_limit_bytes(topic.max_message_bytes)
-        key, value, headers, left_out = _fitting(record, limit_bytes)
-        if left_out:
-            reason = f"{reason} (left out, since it is too large: {', '.join(left_out)})"
+        key, value, headers, reason, left_out = fitting(record.key, record.value, record.headers, limit_bytes, reason)
         told = {
             "jobId": self.job.id,
             "reason": reason,
@@ -154,30 +150,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return list(value)
     raise TypeError(f"{type(value).__qualname__} is not JSON")
-
-
-def _fitting(
-    record: StoredRecord, limit_bytes: int
-) -> tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], Sequence[str]]:
-    """Key, value and headers as far as they take no more than that in base64, and what of them is left out.
-
-    That is still in its own topic, at the record's offset.
-    """
-    key, value, headers = record.key, record.value, record.headers
-    room, left_out = limit_bytes * 3 // 4, []
-    key_bytes, value_bytes = len(key or b""), len(value or b"")
-    # Kafka knows headers without a value.
-    header_bytes = sum(len(name) + len(text or b"") + _HEADER_ROOM_BYTES for name, text in headers)
-    if value is not None and key_bytes + value_bytes + header_bytes > room:
-        value = None
-        left_out.append("the value")
-    if headers and value is None and key_bytes + header_bytes > room:
-        headers = ()
-        left_out.append("the headers")
-    if key is not None and key_bytes > max(room, MAX_KEY_BYTES):
-        key = key[:MAX_KEY_BYTES]
-        left_out.append("the rest of the key")
-    return key, value, headers, left_out
 
 
 def _base64(data: bytes | None) -> str | None:

@@ -79,22 +79,38 @@ def fire_schedule(
     """The records of an occurrence that is due: events, and the next occurrence. Also how many were passed over."""
     if declared is None:
         return [], 0  # its job has no schedule any more
-    armed, job_id = _payload(timer), timer.schedule
-    due_ms = read_moment(armed.get("dueAt"))
-    if due_ms is None:
-        due_ms = timer.due_ms
+    job_id, due_ms, previous_ms = timer.schedule, *_moments(timer)
     schedule = _schedule(declared)
     firing, passed_over = due_times(schedule, due_ms - 1, max(now_ms, due_ms), declared.get("catchUp", "one"))
     records: list[Record] = []
-    previous_ms = read_moment(armed.get("previousDueAt"))
     for due in firing:
         occurrence = _armed(job_id, declared, due, previous_ms, delay, now_ms)
         records.append(sent_now(occurrence, topic.name, topic.partitions, now_ms))
         previous_ms = due
-    next_ms = schedule.next_after(max(now_ms, due_ms))
-    if next_ms is not None:
-        records.append(_armed(job_id, declared, next_ms, previous_ms, delay, now_ms))
-    return records, passed_over
+    return records + _next(job_id, declared, due_ms, previous_ms, delay, now_ms), passed_over
+
+
+def arm_next(timer: Timer, declared: Mapping[str, Any] | None, delay: TopicInfo, now_ms: int) -> list[Record]:
+    """The next occurrence, where this one can't be sent: what becomes of one ends no schedule."""
+    if declared is None:
+        return []
+    due_ms, previous_ms = _moments(timer)
+    return _next(timer.schedule, declared, due_ms, previous_ms, delay, now_ms)
+
+
+def _moments(timer: Timer) -> tuple[int, int | None]:
+    """When an occurrence was due by its schedule, and the one before it."""
+    armed = _payload(timer)
+    due_ms = read_moment(armed.get("dueAt"))
+    return timer.due_ms if due_ms is None else due_ms, read_moment(armed.get("previousDueAt"))
+
+
+def _next(
+    job_id: str, declared: Mapping[str, Any], due_ms: int, previous_ms: int | None, delay: TopicInfo, now_ms: int
+) -> list[Record]:
+    """What arms the occurrence after this moment, and after now; none where there is none."""
+    next_ms = _schedule(declared).next_after(max(now_ms, due_ms))
+    return [] if next_ms is None else [_armed(job_id, declared, next_ms, previous_ms, delay, now_ms)]
 
 
 def _schedule(declared: Mapping[str, Any]) -> Schedule:

@@ -26,13 +26,13 @@ from playhead.group.work import Ending, OwnedTask, Taken
 from playhead.ids import new_event_id
 from playhead.metrics import DEAD_LETTERS, TIMER_LATENESS, TIMERS_OVERDUE, TIMERS_PENDING, Samples
 from playhead.records import Partition, Record, StoredRecord
-from playhead.run import DeadLetter
-from playhead.scheduler.arming import fire_schedule, rearm
+from playhead.run import DeadLetter, fitting
+from playhead.scheduler.arming import arm_next, fire_schedule, rearm
 from playhead.scheduler.task import TimerTask, Told
 from playhead.serde import MINTED_HEADER, own_headers
 from playhead.timer import CANCELED, RESCHEDULED, SCHEDULER_SOURCE, TOO_LATE, Request, Timer, tombstone
 from playhead.timers.store import COMMIT_RECORDS, Place, StoreBroken, TimerStore, Unwanted
-from playhead.topics import DEAD_LETTER, DELAY
+from playhead.topics import DEAD_LETTER, DELAY, event_limit_bytes
 
 GROUP = "playhead.scheduler"
 MAX_GATHERED = 8_000
@@ -305,10 +305,16 @@ class TimerWork:
 
     def _bury(self, task: TimerTask, timer: Timer, reason: str) -> None:
         self._logger.error("a timer can't be sent; it goes to the dead letters", timer_id=timer.id, reason=reason)
-        self._tell(task, [timer], [self._dead_letter(task, timer, reason)], buried=True)
+        records = [self._dead_letter(task, timer, reason)]
+        if timer.schedule:
+            records += arm_next(timer, task.store.schedule(timer.schedule), self._delay, self._now_ms())
+        self._tell(task, [timer], records, buried=True)
 
     def _dead_letter(self, task: TimerTask, timer: Timer, reason: str) -> Record:
-        now_ms = self._now_ms()
+        now_ms, topic = self._now_ms(), self._dead_letters
+        # Anybody may have written it, also compressed: it can be larger than any event.
+        limit_bytes = event_limit_bytes(topic.max_message_bytes)
+        key, value, wrapped, reason, left_out = fitting(timer.key, timer.value, timer.headers, limit_bytes, reason)
         letter = DeadLetter(
             job_id=GROUP,
             reason=reason,
@@ -316,15 +322,15 @@ class TimerWork:
             partition=task.number,
             offset=-1,
             timestamp_ms=now_ms,
-            key=b64encode(timer.key).decode(),
-            value=None if timer.value is None else b64encode(timer.value).decode(),
-            headers=[(name, b64encode(text or b"").decode()) for name, text in timer.headers],
+            key=b64encode(key or b"").decode(),
+            value=None if value is None else b64encode(value).decode(),
+            headers=[(name, b64encode(text or b"").decode()) for name, text in wrapped],
+            left_out=left_out,
         )
         id_ = new_event_id().encode()
         headers = own_headers(b"dead-letter.created", id_, SCHEDULER_SOURCE, now_ms, MINTED_HEADER)
-        topic, partition = self._dead_letters, task.number % self._dead_letters.partitions
-        value = letter.model_dump_json(by_alias=True).encode()
-        return Record(topic.name, partition, timer.id.encode(), value, headers, now_ms)
+        told = letter.model_dump_json(by_alias=True).encode()
+        return Record(topic.name, task.number % topic.partitions, timer.id.encode(), told, headers, now_ms)
 
     def committed(self, endings: Sequence[Ending]) -> None:
         now_ms = self._clock.time() * 1000

@@ -21,7 +21,7 @@ from playhead.broker.contract import Broker, Partition, TopicInfo
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.errors import InvalidInput, TimersUnread
 from playhead.records import StoredRecord
-from playhead.timer import Timer
+from playhead.timer import Timer, may_be_id
 from playhead.timers.store import COMMIT_RECORDS, Place, StoreBroken, TimerStore, delete_retention_ms, open_store
 from playhead.topics import partition_for
 
@@ -98,6 +98,8 @@ class PendingTimers:
         self._clock = clock
         self._stores: dict[int, TimerStore] = {}
         self._info: TopicInfo | None = None
+        self._whole = False
+        """Whether the stores have been brought up to an end since they were opened."""
         self._ends: dict[int, int] = {}
         self._fresh_ms = 0
         """When the stores were as the log was."""
@@ -135,6 +137,8 @@ class PendingTimers:
         """The timer of this id. Raises as `page`."""
 
         def find() -> Timer | None:
+            if not may_be_id(timer_id):
+                return None
             return self._stores[partition_for(timer_id.encode(), len(self._stores))].find(timer_id)
 
         return await self._ask(find)
@@ -156,6 +160,8 @@ class PendingTimers:
         while True:
             await self._caught_up()
             async with self._one_at_a_time:
+                if not self._whole:  # a later round has begun anew, and failed
+                    continue
                 try:
                     return await _in_thread(query)
                 except StoreBroken as error:
@@ -231,13 +237,14 @@ class PendingTimers:
         self._ends = {partition.partition: end for partition, (_, end) in bounds.items()}
         for partition, (start, end) in bounds.items():
             await self._read_partition(broker, topic, partition, start, end)
-        self._fresh_ms = now_ms
+        self._fresh_ms, self._whole = now_ms, True
 
     async def _read_partition(
         self, broker: Broker, topic: TopicInfo, partition: Partition, start: int, end: int
     ) -> None:
         store, now_ms = self._stores[partition.partition], int(self._clock.time() * 1000)
         if store.position > end:  # the log lost its tail
+            self._whole = False
             store.close()
             store = open_store(self._folder, topic, partition.partition, now_ms, anew=True, cache_kib=CACHE_KIB)
             self._stores[partition.partition] = store
@@ -265,7 +272,7 @@ class PendingTimers:
         for store in self._stores.values():
             store.close()
         self._stores.clear()
-        self._info = None
+        self._info, self._whole = None, False
 
     async def close(self) -> None:
         """Stop reading, and close the stores."""

@@ -13,15 +13,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.conn import CloseReason  # noqa: TID251 - the other side of the wire
+from aiokafka.protocol.metadata import MetadataRequest  # noqa: TID251 - the other side of the wire
 from aiokafka.protocol.produce import ProduceRequest  # noqa: TID251 - the other side of the wire
 from aiokafka.protocol.transaction import (  # noqa: TID251 - the other side of the wire
+    AddPartitionsToTxnRequest,
     InitProducerIdRequest,
     TxnOffsetCommitRequest,
 )
 
 from playhead.broker.contract import Committed, Partition, Record
 from playhead.broker.kafka import batches, membership, wire
-from playhead.broker.kafka.link import TRANSACTION, Patience
+from playhead.broker.kafka.link import TRANSACTION, LostError, Patience
 from playhead.broker.kafka.membership import KafkaMembership
 from tests.broker.kafka_provider import KafkaProvider
 from tests.broker.provider import Member, new_topic, read_all, record, sole_member, values
@@ -135,7 +138,7 @@ class TestEnded:
         member = await sole_member(provider, topic, tasks=2)
         await lose_markers(member, topic, committed=True)
         link: Any = membership_of(member)._link
-        link.losses += 1
+        link._lost_answers += 1
         send = link.send
 
         async def refuse(node: int, request: Any, *lane: Any) -> Any:
@@ -151,6 +154,104 @@ class TestEnded:
         link.send = send
         marks = await member.membership.checkpoints([first, Partition(topic, 1)])
         assert [mark.offset if mark else None for mark in marks.values()] == [1, 1]
+        assert await seen(provider, topic) == [["whole"], ["torn"]]
+
+    async def test_writer_ends_it_before_it_goes_on_after_a_connection_that_broke_while_idle(
+        self, provider: KafkaProvider
+    ) -> None:
+        """Nothing was asked, so no answer is lost; what comes next writes to another partition, and is committed."""
+        topic = await new_topic(provider.broker, 2)
+        member = await sole_member(provider, topic, tasks=2)
+        await lose_markers(member, topic, committed=True)
+        link: Any = membership_of(member)._link
+        for connection in list(link._client._conns.values()):
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        for offset in (2, 3):  # with each of the writer's two ids
+            next_one = member.commit_of({Partition(topic, 0): offset}, [record(topic, 0, f"{offset}")])
+            assert await member.membership.commit(next_one) == Committed()
+        assert await seen(provider, topic) == [["whole", "2", "3"], ["torn"]]
+
+    async def test_member_with_nothing_to_commit_ends_it_after_a_connection_broke(
+        self, provider: KafkaProvider
+    ) -> None:
+        """Whoever waits for what it has committed would wait for its next commit."""
+        topic = await new_topic(provider.broker, 2)
+        member = await sole_member(provider, topic, tasks=2)
+        await lose_markers(member, topic, committed=True)
+        link: Any = membership_of(member)._link
+        for connection in list(link._client._conns.values()):
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        assert await seen(provider, topic) == [["whole"], ["torn"]]
+
+    async def test_writer_begins_afresh_where_a_connection_breaks_before_anything_is_written(
+        self, provider: KafkaProvider
+    ) -> None:
+        """Written into what the last transaction left open, it would abort that one, too."""
+        topic = await new_topic(provider.broker, 2)
+        member = await sole_member(provider, topic, tasks=2)
+        first = Partition(topic, 0)
+        for _ in range(2):  # so that the next commit is by the id whose markers are lost
+            await lose_markers(member, topic, committed=True)
+        link: Any = membership_of(member)._link
+        send, broken = link.send, False
+
+        async def break_then_refuse(node: int, request: Any, *lane: Any) -> Any:
+            nonlocal broken
+            if isinstance(request, wire.ProduceRequest) and not broken:
+                broken = True
+                link._client._conns[node, lane[0]].close(reason=CloseReason.CONNECTION_BROKEN)
+                raise LostError("the test broke the connection", sent=False)
+            if isinstance(request, wire.TxnOffsetCommitRequest):
+                raise Interrupted
+            return await send(node, request, *lane)
+
+        link.send = break_then_refuse
+        with pytest.raises(Interrupted):
+            await member.membership.commit(member.commit_of({first: 2}, [record(topic, 0, "aborted")]))
+        link.send = send
+        marks = await member.membership.checkpoints([first, Partition(topic, 1)])
+        assert [mark.offset if mark else None for mark in marks.values()] == [1, 1]
+        assert await seen(provider, topic) == [["whole", "whole"], ["torn", "torn"]]
+
+    async def test_what_ends_it_can_lose_its_markers_too(self, provider: KafkaProvider) -> None:
+        topic = await new_topic(provider.broker, 2)
+        member = await sole_member(provider, topic, tasks=2)
+        await lose_markers(member, topic, committed=True)
+        link: Any = membership_of(member)._link
+        send, told = link.send, []
+
+        async def lose_again(node: int, request: Any, *lane: Any) -> Any:
+            told.append(type(request))
+            if isinstance(request, AddPartitionsToTxnRequest) and told.count(AddPartitionsToTxnRequest) == 1:
+                return SimpleNamespace(errors=[])
+            return await send(node, request, *lane)
+
+        link.send = lose_again
+        await membership_of(member)._writer.free([membership_of(member).writer])
+        assert told.count(AddPartitionsToTxnRequest) == 2
+        assert await seen(provider, topic) == [["whole"], ["torn"]]
+
+    async def test_partition_without_a_leader_is_waited_for(self, provider: KafkaProvider) -> None:
+        """Nobody can tell what is open there, and after InitProducerId nobody could tell how it ended."""
+        topic = await new_topic(provider.broker, 2)
+        member = await sole_member(provider, topic, tasks=2)
+        await lose_markers(member, topic, committed=True)
+        link: Any = membership_of(member)._link
+        send, leaderless = link.send, 0
+
+        async def without_leaders(node: int, request: Any, *lane: Any) -> Any:
+            nonlocal leaderless
+            answer = await send(node, request, *lane)
+            if isinstance(request, MetadataRequest) and leaderless < 5:
+                leaderless += 1
+                for at, (code, name, internal, partitions) in enumerate(answer.topics):
+                    nobody = [(error, number, -1, *rest) for error, number, _, *rest in partitions]
+                    answer.topics[at] = (code, name, internal, nobody)
+            return answer
+
+        link.send = without_leaders
+        own = membership_of(member)._writer
+        await own.free([own.name])
         assert await seen(provider, topic) == [["whole"], ["torn"]]
 
     async def test_what_it_can_not_know_it_leaves_alone(self, provider: KafkaProvider) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from aiokafka import __version__ as aiokafka_version
 from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import CloseReason, collect_hosts, create_conn
 from aiokafka.helpers import create_ssl_context
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -40,6 +40,7 @@ GROUP, TRANSACTION = CoordinationType.GROUP, CoordinationType.TRANSACTION
 
 CLIENT_ID = "playhead"
 _REQUEST_TIMEOUT_LIMIT_SECONDS = 10.0
+_BROKEN = (CloseReason.CONNECTION_BROKEN, CloseReason.CONNECTION_TIMEOUT, CloseReason.OUT_OF_SYNC)
 
 
 class LostError(Exception):
@@ -122,7 +123,17 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]
 
     As it comes, a client that tracks no topic fetches the metadata of the whole cluster again and again, and every
     metadata request makes a broker with `auto.create.topics.enable` bring deleted topics back.
+
+    Attributes:
+        losses: how many connections ended that nobody here has ended.
     """
+
+    losses = 0
+
+    def _on_connection_closed(self, conn: Any, reason: Any) -> None:
+        if reason in _BROKEN:
+            self.losses += 1
+        super()._on_connection_closed(conn, reason)
 
     async def _metadata_update(self, cluster_metadata: Any, topics: Any) -> bool:
         request = MetadataRequest(sorted(topics), allow_auto_topic_creation=False)
@@ -145,18 +156,22 @@ class _Client(AIOKafkaClient):  # type: ignore[misc]
 
 
 class Link:
-    """One process's connections to the cluster.
-
-    Attributes:
-        losses: how many requests were lost so far that a broker may have got.
-    """
+    """One process's connections to the cluster."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
         self._client: Any = None
         self._coordinators: dict[tuple[int, str], int] = {}
-        self.losses = 0
+        self._lost_answers = 0
+
+    @property
+    def losses(self) -> int:
+        """How often an answer or a connection was lost so far: a broker may have crashed.
+
+        Whoever is idle notices nothing else of a crash: the next request goes out on a new connection.
+        """
+        return self._lost_answers + (self._client.losses if self._client is not None else 0)
 
     @property
     def servers(self) -> str:
@@ -219,12 +234,12 @@ class Link:
             async with asyncio.timeout(patience.remaining_seconds if patience else None):
                 return await self._client.send(node, request, group=lane)
         except TimeoutError as error:
-            self.losses += 1
+            self._lost_answers += 1
             raise LostError(f"node {node} did not answer in time", sent=True) from error
         except kafka_errors.NodeNotReadyError as error:
             raise LostError(str(error), sent=False) from error
         except (kafka_errors.KafkaError, OSError) as error:
-            self.losses += 1
+            self._lost_answers += 1
             raise LostError(str(error) or type(error).__name__, sent=True) from error
 
     def now(self) -> float:

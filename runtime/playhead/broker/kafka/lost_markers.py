@@ -38,6 +38,10 @@ class UnendedError(Exception):
     """The markers of the last transaction are just being written; what is open is not left open."""
 
 
+class YieldedError(UnendedError):
+    """It may be another's `end`, or be open where nobody leads: that is waited for, and not for ever."""
+
+
 DECISIONS: Mapping[str, bool] = {"CompleteCommit": True, "CompleteAbort": False}
 """The states of a transactional id that tell how its last transaction was decided: whether it was committed."""
 _ENDING = ("PrepareCommit", "PrepareAbort")
@@ -62,7 +66,8 @@ async def find(
 ) -> Decided | None:
     """The last transaction of this id, if it is complete and something is open; None where there is nothing to end.
 
-    `yielding` leaves one alone that is open and may be another's `end`: an abort would abort what it was to commit.
+    `yielding` waits where a partition has no leader, and leaves a transaction alone that is open and may be another's
+    `end`: an abort would abort what it was to commit.
 
     Raises:
         UnendedError: its markers are just being written, or it is one to yield to.
@@ -80,10 +85,12 @@ async def find(
         raise UnendedError(state)
     if state == _OPEN and not yielding:
         return None
-    open_in = await _open_partitions(link, producer_id, epoch, patience)
+    open_in, leaderless = await _open_partitions(link, producer_id, epoch, patience)
+    if leaderless and yielding:
+        raise YieldedError(f"{leaderless[0].topic}[{leaderless[0].partition}] has no leader that could tell")
     if state == _OPEN:
         if open_in or [topic for topic, _, _ in topics] == [_OFFSETS]:
-            raise UnendedError("somebody ends what the last transaction left open")
+            raise YieldedError("somebody ends what the last transaction left open")
         return None
     if not open_in and not await _has_pending(link, group, patience):
         return None
@@ -119,15 +126,23 @@ async def decided_ids(link: Link, patience: Patience) -> set[str]:
     return {id_ for answer in answers for id_, _, _, _ in answer.transactions}
 
 
-async def _open_partitions(link: Link, producer_id: int, epoch: int, patience: Patience) -> list[Partition]:
-    """Where this producer id has something open from before this epoch, in all topics that may be seen."""
+async def _open_partitions(
+    link: Link, producer_id: int, epoch: int, patience: Patience
+) -> tuple[list[Partition], list[Partition]]:
+    """Where this producer id has something open from before this epoch, in all topics that may be seen.
+
+    Also the partitions that nobody leads, who can't be asked.
+    """
     request = MetadataRequest(None, allow_auto_topic_creation=False)
     metadata = await link.send(link.any_node(), request, ORDINARY, patience)
     led: dict[int, list[Partition]] = {}
+    leaderless = []
     for _, topic, internal, partitions in metadata.topics:
         for _, partition, leader, *_ in partitions if not internal else ():
             if leader >= 0:
                 led.setdefault(leader, []).append(Partition(topic, partition))
+            else:
+                leaderless.append(Partition(topic, partition))
     requests = {node: wire.DescribeProducersRequest(by_topic(partitions)) for node, partitions in led.items()}
     answers = await asyncio.gather(*(link.send(node, asked, ORDINARY, patience) for node, asked in requests.items()))
     found = []
@@ -138,7 +153,7 @@ async def _open_partitions(link: Link, producer_id: int, epoch: int, patience: P
                     raise LostError(f"{topic}[{partition}]: {faults.name(code)}", sent=True)
                 if any(id_ == producer_id and of < epoch and since >= 0 for id_, of, _, _, _, since, _ in producers):
                     found.append(Partition(topic, partition))
-    return found
+    return found, leaderless
 
 
 async def _has_pending(link: Link, group: str, patience: Patience) -> bool:

@@ -144,11 +144,16 @@ class KafkaMembership:
             partition_assignment_strategy=[assignor],
             **(options | consumer_options(self._timings)),
         )
+        starting: asyncio.Task[None] | None = None
         try:
             await self._link.coordinator(GROUP, self.group, Patience(self._clock, _LOOK_UP_SECONDS))
-            await asyncio.gather(self._writer.open(), self._consumer.start())
+            starting = asyncio.create_task(self._consumer.start(), name=f"start consumer of {self.group}")
+            await asyncio.gather(self._writer.open(), starting)
         except BaseException as error:
             self._writer.abandon()
+            if starting is not None:  # what it connects after `stop`, nobody would close
+                starting.cancel()
+                await asyncio.wait({starting})
             await self._consumer.stop()
             if isinstance(error, kafka_errors.KafkaError):
                 raise BrokerUnavailable(f"joining group {self.group!r}: {error}.") from error
@@ -168,6 +173,8 @@ class KafkaMembership:
             answered: bool = await heartbeat()
             if answered:
                 self.beat(sent)
+                if not (self._committing or self._writer_fenced or self._left):
+                    self._writer.refresh()
             return answered
 
         coordinator._do_heartbeat = watched

@@ -82,6 +82,7 @@ class Transaction:
         self._producer = producer
         self._commit = commit
         self._waiting = {place: list(queue) for place, queue in batches.items()}
+        self._losses = link.losses
         self.begun = False
         self.next_producer: Producer | None = None
 
@@ -101,6 +102,8 @@ class Transaction:
     async def _produce(self) -> Halt | None:
         """Every batch, in rounds: a request may hold one batch of a partition, and the next needs its answer."""
         while self._waiting:
+            if halt := self._unsure():
+                return halt
             requests, homeless = self._by_leader()
             if homeless:
                 if halt := await self._find_leaders(homeless):
@@ -222,6 +225,8 @@ class Transaction:
         )
         while True:
             node = await self._link.coordinator(GROUP, self._group, self._patience)
+            if halt := self._unsure():
+                return halt
             self.begun = True
             try:
                 answer = await self._link.send(node, request, self._lanes.end, self._patience)
@@ -240,6 +245,15 @@ class Transaction:
                 reason = ", ".join(faults.name(code) for code in codes)
             if not await self._patience.pause():
                 return Halt(Next.AGAIN, f"TxnOffsetCommit: {reason}")
+
+    def _unsure(self) -> Halt | None:
+        """Whether a broker may have crashed since the id was taken over, and left markers of its last transaction out.
+
+        What is written now would go on with that one, and an abort would abort what was committed (`lost_markers`).
+        """
+        if self._link.losses == self._losses:
+            return None
+        return Halt(Next.AFRESH, "a connection was lost; the transactional id is to be taken over first")
 
     async def _wait(self) -> None:
         """Until readers may see it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
@@ -25,7 +26,10 @@ TRANSACTION_TIMEOUT_SECONDS = 15.0
 RENEWAL_LIMIT_SECONDS = 30.0
 """How long the successor of a failed id tries to take over from it; by then the coordinator has aborted it."""
 YIELD_SECONDS = 1.0
-"""How long a transaction that may be another's of `lost_markers` is let alone; it takes milliseconds."""
+"""How long a transaction that may be another's of `lost_markers` is let alone, and a partition without a leader is
+waited for; both take milliseconds."""
+END_SECONDS = 1.0
+"""How long the last transaction is ended again and again where a checkpoint stays pending: it may be another's."""
 
 Producer = tuple[int, int]
 """A producer id and its epoch."""
@@ -53,26 +57,29 @@ async def initialise(link: Link, group: str, name: str, lane: object, patience: 
         NotAuthorized, BrokerUnavailable.
     """
     request = InitProducerIdRequest(name, int(TRANSACTION_TIMEOUT_SECONDS * 1000))
-    ended, yield_until = False, link.now() + YIELD_SECONDS
+    yield_until = end_until = math.inf  # from the first time on that there is something to yield to, or to end
     while True:
         node = await link.coordinator(TRANSACTION, name, patience)
         try:
-            yielding = link.now() < yield_until
-            last = await lost_markers.find(link, group, name, lane, patience, yielding=yielding)
-            if last is not None and not ended:
+            last = await lost_markers.find(link, group, name, lane, patience, yielding=link.now() < yield_until)
+            if last is not None and (last.open_in or link.now() < end_until):
+                end_until = min(end_until, link.now() + END_SECONDS)
                 await lost_markers.end(link, group, name, last, lane, patience)
-                ended = True
-                continue  # InitProducerId has to wait until its markers are written
-            answer = await link.send(node, request, lane, patience)
+                # InitProducerId has to wait until its markers are written; and they, too, can be left out.
+                code, producer = faults.CONCURRENT_TRANSACTIONS, None
+            else:
+                answer = await link.send(node, request, lane, patience)
+                code, producer = answer.error_code, (answer.producer_id, answer.producer_epoch)
         except lost_markers.UnendedError as error:
+            if isinstance(error, lost_markers.YieldedError):
+                yield_until = min(yield_until, link.now() + YIELD_SECONDS)
             reason = str(error)
         except LostError as lost:
             reason = str(lost)
             link.forget_coordinator(TRANSACTION, name)
         else:
-            code = answer.error_code
-            if code == faults.NONE:
-                return answer.producer_id, answer.producer_epoch
+            if code == faults.NONE and producer is not None:
+                return producer
             if faults.next_after(code) not in (Next.AGAIN, Next.FENCED):  # fenced: somebody else takes it over too
                 raise faults.raised(code, f"initialising the transactional id {name!r}")
             reason = faults.name(code)
@@ -103,6 +110,11 @@ class TransactionalId:
             self._failure = None
             self._renewal = asyncio.create_task(self._renew(), name=f"renew {self.name}")
 
+    def refresh(self) -> None:
+        """Take the id over where the next transaction would: it may be long in coming, and readers wait for it."""
+        if self._usable() is None:
+            self.renew()
+
     def advance(self, producer: Producer) -> None:
         """A transaction ended well: this is the next one's producer."""
         self._producer = producer
@@ -110,23 +122,25 @@ class TransactionalId:
     async def ready(self, patience: Patience) -> Producer:
         """The producer for the next transaction, when nothing of this id is open any more.
 
-        Where an answer was lost since the id was taken over, a broker may have crashed and left markers out: were the
-        next transaction aborted, it would abort with it what was committed. So the id is taken over first.
+        Where an answer or a connection was lost since the id was taken over, a broker may have crashed and left markers
+        out. The next transaction would end that one only where it writes itself; and were it aborted, it would abort
+        what was committed. So the id is taken over first.
 
         Raises:
             NotAuthorized, BrokerUnavailable.
         """
-        if self._losses != self._link.losses:
-            self._producer = None
-        while self._producer is None:
+        while (producer := self._usable()) is None:
             self.renew()
             assert self._renewal is not None
             await asyncio.wait({self._renewal}, timeout=patience.remaining_seconds)
             if self._failure is not None:
                 raise self._failure
-            if self._producer is None and patience.over:
+            if self._usable() is None and patience.over:
                 raise BrokerUnavailable(f"the transactional id {self.name!r} is still being taken over.")
-        return self._producer
+        return producer
+
+    def _usable(self) -> Producer | None:
+        return self._producer if self._losses == self._link.losses else None
 
     def abandon(self) -> None:
         """Nothing is open and nothing will be: stop trying."""

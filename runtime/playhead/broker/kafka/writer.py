@@ -74,6 +74,11 @@ class TransactionWriter:
         for id_ in self._ids:
             id_.renew()
 
+    def refresh(self) -> None:
+        """Take over the ids that may have lost markers, if there are any. No commit may be in flight."""
+        for id_ in self._ids:
+            id_.refresh()
+
     async def write(self, commit: Commit) -> tuple[Outcome, bool]:
         """Write the commit; True where it was fenced as a producer: then it never commits again.
 
