@@ -11,14 +11,14 @@ import pytest
 
 from playhead import IO, Client, Occurrence, cron_trigger, interval_trigger
 from playhead.broker.contract import TopicInfo
-from playhead.errors import InvalidSchedule, UnknownSchedule, UnknownTopic
+from playhead.errors import InvalidSchedule, UnknownSchedule
 from playhead.job import ScheduleTrigger
 from playhead.records import Record
 from playhead.scheduler.arming import fire_schedule, rearm
 from playhead.testing import JobHarness
 from playhead.timer import Timer, parse_rfc3339, read_key, schedule_record
 from playhead.timers.schedules import listed, run_now, take_back
-from playhead.topics import DELAY, SCHEDULE
+from playhead.topics import DELAY, SCHEDULE, unknown_topic
 from tests.scheduler.place import Place
 
 DELAY_TOPIC = TopicInfo(DELAY, 2, 1, 1_000_000)
@@ -96,7 +96,7 @@ class TestArming:
 
         async def missing(name: str, *, fresh: bool = False) -> TopicInfo:
             if name == SCHEDULE:
-                raise UnknownTopic(name)
+                raise unknown_topic(name)
             return await asked(name, fresh=fresh)
 
         with monkeypatch.context() as patched:
