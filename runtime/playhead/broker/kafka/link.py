@@ -190,8 +190,8 @@ class Link:
             NotAuthorized: somebody does, and refuses the credentials.
         """
         patience = Patience(self._clock, self._settings.send_timeout_seconds)
+        reasons: dict[str, str] = {}
         while True:
-            reasons = []
             for host, port, _ in collect_hosts(self._settings.bootstrap_servers):
                 try:
                     features = await self._probe(host, port, patience)
@@ -200,11 +200,13 @@ class Link:
                 except _REFUSED_CREDENTIALS as error:
                     raise NotAuthorized(f"{host}:{port} refuses the credentials: {error}.") from error
                 except (OSError, TimeoutError, kafka_errors.KafkaError) as error:
-                    reasons.append(f"{host}:{port} ({_why(error)})")
+                    if not isinstance(error, TimeoutError) or f"{host}:{port}" not in reasons:
+                        reasons[f"{host}:{port}"] = _why(error)  # the last try has no time left, and says no more
                 else:
                     return features
             if not await patience.pause():
-                raise BrokerUnavailable(f"no broker answers at {'; '.join(reasons)}.")
+                told = "; ".join(f"{address} ({why})" for address, why in reasons.items())
+                raise BrokerUnavailable(f"no broker answers at {told}.")
 
     async def _probe(self, host: str, port: int, patience: Patience) -> dict[str, int]:
         """The finalized features, over a connection of its own whose errors say more than the client's."""
