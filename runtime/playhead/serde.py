@@ -103,6 +103,15 @@ def from_json(data: bytes) -> Any:
         raise NotJson(f"not JSON: {error}") from error
 
 
+def json_object(data: bytes | None) -> dict[str, Any]:
+    """The object that this is; empty where it is none. For what anybody may have written."""
+    try:
+        told = from_json(data or b"{}")
+    except NotJson:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
 def has_non_finite(value: Any) -> bool:
     """Whether a NaN or an infinity is anywhere in it."""
     if isinstance(value, float):

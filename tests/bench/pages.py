@@ -25,12 +25,12 @@ from playhead import Client
 from playhead.broker.memory import MemoryBroker
 from playhead.config import Settings
 from playhead.dashboard import Dashboard
-from playhead.history.reading import History
 from playhead.history.store import HistoryStore
 from playhead.http import create_app, reaches
 from playhead.topics import entity_topic, system_topics
 from tests.dashboard.scene import NOW_MS, Scene, names
 from tests.dashboard.site import ENTITIES, StillClock, jobs
+from tests.history.scene import History
 
 TIMES = 30
 """Each page is asked so often; the first answer, which finds nothing in the caches, counts among them."""

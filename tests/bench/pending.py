@@ -33,7 +33,7 @@ PAGES = 20
 Row = tuple[str, str, str, str]
 
 
-class SchedulerProcess:
+class WatchedScheduler:
     """A scheduler in a process of its own; `state` is what it told last."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -42,7 +42,7 @@ class SchedulerProcess:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, b: Bench, folder: Path) -> SchedulerProcess:
+    async def start(cls, b: Bench, folder: Path) -> WatchedScheduler:
         arguments = [b.settings.bootstrap_servers, b.settings.topic_prefix, str(folder)]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         return cls(await asyncio.create_subprocess_exec(sys.executable, str(PROGRAM), *arguments, stdout=-1, env=env))
@@ -85,7 +85,7 @@ async def pending(bootstrap: str, count: int) -> list[Row]:
 
 
 async def _take_in(b: Bench, stores: Path, count: int) -> list[Row]:
-    scheduler = await SchedulerProcess.start(b, stores)
+    scheduler = await WatchedScheduler.start(b, stores)
     await scheduler.until(lambda told: bool(told["ready"]))
     started = time.perf_counter()
     await set_timers(b, count)
@@ -121,7 +121,7 @@ async def _start_again(b: Bench, stores: Path, count: int) -> list[Row]:
     for how in ("with its store", "without it, from the log"):
         if how != "with its store":
             shutil.rmtree(stores)
-        scheduler = await SchedulerProcess.start(b, stores)
+        scheduler = await WatchedScheduler.start(b, stores)
         told = await scheduler.until(lambda told: bool(told["ready"]))
         if told["pending"] != count:
             raise AssertionError(f"{count:,} timers were set, {told['pending']:,} are pending")

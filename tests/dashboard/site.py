@@ -14,7 +14,6 @@ from playhead.broker.memory import MemoryBroker
 from playhead.clock import SystemClock
 from playhead.config import Settings
 from playhead.dashboard import Dashboard
-from playhead.history.reading import History
 from playhead.history.store import HistoryStore
 from playhead.http import create_app, listen, reaches, serve, url_of
 from playhead.job import Job, cron_trigger
@@ -23,6 +22,7 @@ from playhead.scheduler import Scheduler
 from playhead.serde import to_json
 from playhead.topics import JOBS, entity_topic, system_topics
 from tests.dashboard.scene import NOW_MS, Scene
+from tests.history.scene import History
 
 T = TypeVar("T")
 ENTITIES = ("test", "user", "file", "payment", "document", "email", "reminder")

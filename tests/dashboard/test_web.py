@@ -17,13 +17,13 @@ from playhead.broker.memory import MemoryBroker
 from playhead.config import Settings
 from playhead.dashboard import Dashboard
 from playhead.dashboard.web import ASSETS
-from playhead.history.reading import History
 from playhead.history.schema import PART
 from playhead.history.store import HistoryStore
 from playhead.http import create_app, reaches
 from playhead.topics import entity_topic, system_topics
 from tests.dashboard.scene import Scene, names, shop
 from tests.dashboard.site import StillClock, jobs
+from tests.history.scene import History
 
 TEMPLATES = ASSETS.parent / "templates"
 QUERIES_MAX = 16
@@ -105,7 +105,7 @@ class TestAnswers:
         monkeypatch.setattr(store, "reading", fails)
         answer = await http.get("/runs")
         assert answer.status_code == 503
-        assert "PH703" in answer.text
+        assert "PH204" in answer.text
 
     async def test_partition_that_history_does_not_read_on_is_told(
         self, http: httpx.AsyncClient, store: HistoryStore

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import orjson
 
 from playhead.history.projection import Rows, project
+from playhead.history.reading import Snapshot
 from playhead.history.store import HistoryStore, Span
 from playhead.ids import run_id
 from playhead.records import Partition
@@ -24,6 +27,18 @@ class Stored(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
+
+
+class History:
+    """The questions of a store that is open: what `history.opening.Reading` is for one that may not be there."""
+
+    def __init__(self, store: HistoryStore) -> None:
+        self._store = store
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        with self._store.reading() as db:
+            yield Snapshot(db)
 
 
 class Scene:

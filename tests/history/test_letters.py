@@ -15,7 +15,7 @@ from playhead.errors import AlreadySettled, BrokerUnavailable, InvalidInput, Not
 from playhead.events import outgoing
 from playhead.history.letters import Letters, replay_run_id
 from playhead.history.projection import Rows, project
-from playhead.history.reading import History, Letter
+from playhead.history.reading import Letter
 from playhead.history.schema import LETTER
 from playhead.history.store import HistoryStore, Span
 from playhead.records import Partition
@@ -23,6 +23,7 @@ from playhead.retry import NonRetriableError
 from playhead.run import DeadLetterDiscarded, DeadLetterRetried
 from playhead.topics import DEAD_LETTER, RUN
 from tests.engine.scene import Scene
+from tests.history.scene import History
 
 TOPICS = ("thing", "echo", RUN, DEAD_LETTER)
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from playhead.errors import InvalidInput
 from playhead.history.chain import Node, chain_of
-from playhead.history.reading import History, Snapshot
+from playhead.history.reading import Snapshot
 from playhead.history.statistics import Span, counts_as_of, event_sums, run_sums, state_as_of, total
 from playhead.history.store import HistoryStore
-from tests.history.scene import Scene
+from tests.history.scene import History, Scene
 
 HOUR_MS = 3_600_000
 

@@ -16,12 +16,11 @@ from playhead.engine import Worker
 from playhead.events import outgoing
 from playhead.history.letters import replay_run_id
 from playhead.history.opening import Reading
-from playhead.history.reading import History
 from playhead.history.store import HistoryStore
 from playhead.http import create_app, reaches
 from playhead.http import history_schemas as shapes
 from playhead.topics import DEAD_LETTER
-from tests.history.scene import Scene
+from tests.history.scene import History, Scene
 from tests.waiting import wait_until
 
 T0 = "1970-01-01T00:00:0{}.000Z"

@@ -11,6 +11,7 @@ from playhead.cli import asking, exits
 from playhead.cli.asking import Cursor, Database, Limit, cell, state_cell, time_cell
 from playhead.cli.output import AsJson, print_json, say
 from playhead.errors import NotInHistory
+from playhead.history.states import LETTER_STATES
 from playhead.serde import shortened
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="dead-letters", help="Show what failed for good; retry it, or discard it.", no_args_is_help=True)
 
-STATES = ("open", "retried", "discarded", "any")
+STATES = (*LETTER_STATES, "any")
 _REASON_CHARS = 40
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="The letters' ids.")]
 

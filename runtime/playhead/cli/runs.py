@@ -11,6 +11,7 @@ from playhead.cli import asking
 from playhead.cli.asking import Cursor, Database, Limit, Since, Until, cell, state_cell, time_cell, took_cell
 from playhead.cli.output import AsJson, print_json, print_table
 from playhead.errors import InvalidInput, NotInHistory
+from playhead.history.states import RUN_STATES
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="runs", help="Show what jobs did, from the history.", no_args_is_help=True)
 
-STATES = ("running", "retrying", "succeeded", "failed")
 _COLUMNS = ("began", "job", "state", "took#", "id")
 AsOf = Annotated[str, typer.Option(help="As it was then: -10m, or 2026-11-24T08:00Z.")]
 JobId = Annotated[str, typer.Option(help="Only of this job.")]
@@ -28,7 +28,7 @@ JobId = Annotated[str, typer.Option(help="Only of this job.")]
 @app.command("list")
 def list_(
     job: JobId = "",
-    state: Annotated[str, typer.Option(help=f"Only in this state: {', '.join(STATES)}.")] = "",
+    state: Annotated[str, typer.Option(help=f"Only in this state: {', '.join(RUN_STATES)}.")] = "",
     event: Annotated[str, typer.Option(help="Only on the event of this id.")] = "",
     since: Since = "",
     until: Until = "",
@@ -38,7 +38,7 @@ def list_(
     json: AsJson = False,
 ) -> None:
     """Show runs, the latest beginning first. A run is there from the end of its first attempt on."""
-    asking.one_of("state", state, STATES)
+    asking.one_of("state", state, RUN_STATES)
     since_ms, until_ms = asking.moment_ms(since), asking.moment_ms(until)
 
     def runs(now: Snapshot) -> dict[str, Any]:
@@ -169,8 +169,8 @@ def _print_counts(as_of_ms: int, job: str, database: str | None, *, as_json: boo
     if as_json:
         print_json(found)
         return
-    columns = ["job", *(f"{state}#" for state in STATES)]
-    print_table(columns, [[cell(one["job"], "bold"), *(cell(f"{one[s]:,}") for s in STATES)] for one in found["items"]])
+    rows = [[cell(one["job"], "bold"), *(cell(f"{one[state]:,}") for state in RUN_STATES)] for one in found["items"]]
+    print_table(["job", *(f"{state}#" for state in RUN_STATES)], rows)
 
 
 def _sums_row(one: Mapping[str, Any]) -> list[Text]:

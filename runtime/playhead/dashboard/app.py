@@ -25,7 +25,8 @@ from playhead.dashboard.runs import RunPages
 from playhead.dashboard.sending import SendPages
 from playhead.dashboard.timers import TimerPages
 from playhead.dashboard.web import ASSETS, HEADERS, Page, Pages
-from playhead.history.letters import Letters, Snapshots
+from playhead.history.letters import Letters
+from playhead.history.reading import Snapshots
 from playhead.job import Job
 from playhead.serde import NotJson, from_json
 from playhead.timers.listing import PendingTimers

@@ -7,7 +7,7 @@ from playhead.dashboard.catalog import own_events
 from playhead.dashboard.overview import EXAMPLE
 from playhead.dashboard.web import Ask, NoSuchPage, View
 from playhead.history.chain import chain_of
-from playhead.history.letters import Snapshots
+from playhead.history.reading import Snapshots
 
 PAGE_EVENTS = 50
 RUNS_SHOWN = 100

@@ -10,7 +10,7 @@ from playhead.dashboard.addresses import span_of
 from playhead.dashboard.lags import Known, Lags
 from playhead.dashboard.statistics import JobSums, by_job, durations_chart, runs_chart
 from playhead.dashboard.web import Ask, NoSuchPage, View
-from playhead.history.letters import Snapshots
+from playhead.history.reading import Snapshots
 from playhead.history.statistics import run_sums
 from playhead.job import Job
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -11,13 +10,13 @@ from starlette.concurrency import run_in_threadpool
 
 from playhead.dashboard.web import Answer, Ask, NoSuchPage, Problem, View, status_of
 from playhead.errors import InvalidInput, PlayheadError
-from playhead.history.letters import Letters, Snapshots
+from playhead.history.letters import Letters, dead_letter, headers_of
+from playhead.history.reading import Snapshots
+from playhead.history.states import LETTER_STATES
 from playhead.job import Job
-from playhead.serde import NotJson, from_json
 
 PAGE_LETTERS = 50
 MANY_MAX = 200
-STATES = ("open", "retried", "discarded")
 _NAMED = 8
 
 
@@ -32,8 +31,9 @@ class LetterPages:
     def index(self, ask: Ask) -> View:
         """Dead letters, the newest first; those that are open unless others are asked for."""
         chosen = ask.query.value("state") or "open"
-        if chosen not in (*STATES, "any"):
-            raise InvalidInput(f"state {chosen[:20]!r} is none.", remedy=f"Choose one of {', '.join(STATES)}, any.")
+        choices = (*LETTER_STATES, "any")
+        if chosen not in choices:
+            raise InvalidInput(f"state {chosen[:20]!r} is none.", remedy=f"Choose one of {', '.join(choices)}.")
         with self._history.snapshot() as now:
             page = now.letters(
                 state="" if chosen == "any" else chosen,
@@ -52,17 +52,26 @@ class LetterPages:
             letter = now.letter(letter_id)
         if letter is None:
             raise NoSuchPage(f"history has no dead letter {letter_id[:100]!r}.")
-        told = _told(letter.body)
-        value = _decoded(told.get("value"))
-        facts = {
+        told = dead_letter(letter)
+        facts: dict[str, Any] = {
             "letter": letter,
-            "error": Problem.of(told.get("error")),
-            "value": value,
-            "key": _text(_decoded(told.get("key"))),
-            "headers": list(_headers(told.get("headers"))),
-            "attempts": told.get("attempts", 0),
-            "place": f"{told.get('topic')}[{told.get('partition')}] @ {told.get('offset')}",
+            "error": None,
+            "value": None,
+            "key": None,
+            "headers": (),
+            "attempts": 0,
+            "place": "not told",
         }
+        if told is not None:
+            key = told.key_bytes()
+            facts |= {
+                "error": Problem.of(None if told.error is None else told.error.model_dump()),
+                "value": told.value_bytes(),
+                "key": None if key is None else key.decode(errors="replace"),
+                "headers": [(name, text.decode(errors="replace")) for name, text in headers_of(told)],
+                "attempts": told.attempts,
+                "place": f"{told.topic}[{told.partition}] @ {told.offset}",
+            }
         return View("letter.html", facts)
 
     def confirm_retry(self, ask: Ask) -> View:
@@ -135,32 +144,3 @@ def _chosen(ids: Sequence[str]) -> list[str]:
 
 def _letters(number: int) -> str:
     return "1 dead letter" if number == 1 else f"{number} dead letters"
-
-
-def _told(body: bytes) -> dict[str, Any]:
-    try:
-        told = from_json(body)
-    except NotJson:
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def _decoded(text: object) -> bytes | None:
-    if not isinstance(text, str):
-        return None
-    try:
-        return b64decode(text)
-    except ValueError:
-        return text.encode()
-
-
-def _text(data: bytes | None) -> str | None:
-    return None if data is None else data.decode(errors="replace")
-
-
-def _headers(pairs: object) -> Sequence[tuple[str, str]]:
-    return [
-        (str(pair[0]), _text(_decoded(pair[1])) or "")
-        for pair in (pairs if isinstance(pairs, list) else ())
-        if isinstance(pair, list) and len(pair) == 2
-    ]

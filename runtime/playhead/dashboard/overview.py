@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from playhead.dashboard.addresses import span_of
@@ -12,9 +11,7 @@ from playhead.dashboard.jobs import known_jobs
 from playhead.dashboard.lags import Lags
 from playhead.dashboard.statistics import JobSums, by_job, events_chart, runs_chart
 from playhead.dashboard.web import Ask, View
-from playhead.history.letters import Snapshots
-from playhead.history.reading import Snapshot
-from playhead.history.schema import PART
+from playhead.history.reading import Snapshot, Snapshots
 from playhead.history.statistics import event_sums, run_sums, total
 from playhead.job import Job
 
@@ -80,5 +77,5 @@ class OverviewPage:
 
 def _stopped(now: Snapshot) -> list[str]:
     """What history does not read on: what the page shows is then not all that happened."""
-    query = sa.select(PART.c.topic, PART.c.partition, PART.c.stopped).where(PART.c.stopped.is_not(None))
-    return [f"History stands still in {row.topic}[{row.partition}]: {row.stopped}" for row in now.db.execute(query)]
+    stopped = [(partition, part.stopped) for partition, part in now.parts().items() if part.stopped is not None]
+    return [f"History stands still in {p.topic}[{p.partition}]: {why}" for p, why in stopped]

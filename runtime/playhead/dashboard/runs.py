@@ -10,8 +10,7 @@ from playhead.dashboard.charts import Bar, timeline
 from playhead.dashboard.showing import one_line
 from playhead.dashboard.web import Ask, NoSuchPage, Problem, View
 from playhead.history.chain import Node, chain_of
-from playhead.history.letters import Snapshots
-from playhead.history.reading import Snapshot, Told
+from playhead.history.reading import Snapshot, Snapshots, Told
 from playhead.ids import task_of
 from playhead.job import Job
 from playhead.timer import read_moment

@@ -29,7 +29,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from playhead.clock import Clock
 from playhead.dashboard import showing
 from playhead.dashboard.addresses import Query
-from playhead.errors import InvalidInput, PlayheadError, Retriable
+from playhead.errors import DatabaseUnavailable, InvalidInput, PlayheadError, Retriable
 
 logger = structlog.get_logger("playhead.dashboard")
 
@@ -116,13 +116,6 @@ class OtherSite(InvalidInput):
     remedy = "Open the dashboard itself; programs use the API under /api."
 
 
-class HistoryAway(Retriable):
-    """The database of history did not answer."""
-
-    code = "PH703"
-    remedy = "Reload the page in a moment. If it stays away, look at the log of this server, and at the database."
-
-
 class Pages:
     """Renders pages, and wraps them for Starlette.
 
@@ -180,7 +173,7 @@ class Pages:
                 given = _refused(error)
             except SQLAlchemyError as error:
                 logger.warning("history does not answer", path=request.url.path, error=str(error))
-                given = _refused(HistoryAway("the database of history does not answer."))
+                given = _refused(DatabaseUnavailable("the database of history does not answer."))
             if isinstance(given, Elsewhere):
                 return RedirectResponse(given.address, 303, HEADERS)
             return await run_in_threadpool(self._html, request, query, now_ms, given)

@@ -6,14 +6,14 @@ Whose code is not at hand is seen too: a group's founding record says which topi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from playhead.broker.contract import Broker, GroupInfo
 from playhead.errors import UnknownTopic
 from playhead.records import Partition, StoredRecord
-from playhead.serde import NotJson, from_json
+from playhead.serde import json_object
 from playhead.topics import JOBS
 
 COUNTED_OFFSETS_MAX = 1_000
@@ -102,7 +102,7 @@ async def _founded(broker: Broker, prefix: str) -> dict[str, list[str]]:
 
     async def note(records: Sequence[StoredRecord]) -> None:
         for record in records:
-            told = _object(record.value)
+            told = json_object(record.value)
             group, topic = told.get("group"), told.get("topic")
             if isinstance(group, str) and isinstance(topic, str) and group.startswith(prefix):
                 found.setdefault(group.removeprefix(prefix), set()).add(topic)
@@ -110,11 +110,3 @@ async def _founded(broker: Broker, prefix: str) -> dict[str, list[str]]:
     start, end = (await broker.bounds([jobs]))[jobs]
     await broker.read(jobs, start, end, note)
     return {job: sorted(topics) for job, topics in sorted(found.items()) if not job.startswith(_OWN_GROUPS)}
-
-
-def _object(value: bytes | None) -> Mapping[str, Any]:
-    try:
-        told = from_json(value or b"{}")
-    except NotJson:
-        return {}
-    return told if isinstance(told, dict) else {}

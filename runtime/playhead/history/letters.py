@@ -13,16 +13,14 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 from playhead.broker.contract import Broker
 from playhead.client import Client
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.errors import AlreadySettled, CheckpointLost, InvalidInput, NotInHistory, NotReplayable, PlayheadError
 from playhead.events import short_text
-from playhead.history.reading import Letter, Snapshot
+from playhead.history.reading import Letter, Snapshots
 from playhead.ids import new_event_id, run_id
 from playhead.records import Headers, Partition, Record, StoredRecord
 from playhead.replay import Replay
@@ -49,12 +47,6 @@ class _Found:
 
     letter: Letter
     place: Partition
-
-
-class Snapshots(Protocol):
-    """Who answers questions to history."""
-
-    def snapshot(self) -> AbstractContextManager[Snapshot]: ...
 
 
 class Letters:

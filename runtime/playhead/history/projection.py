@@ -4,8 +4,8 @@
     run           ──▶ run_event, run, run_count, duration
     dead-letter   ──▶ letter, settlement
 
-Whatever is in a topic has a row: a record that is no CloudEvent is an event without a name, a run event that can't be
-read is counted as unreadable, and nothing stops the projection.
+A record that is no CloudEvent is an event without a name. What can't be read in `run` or `dead-letter` has no row, and
+nothing stops the projection.
 
 But for replays. Such a copy is written for one job alone, and says nothing that the original did not: with a row of its
 own an event would be counted, listed and found by its id twice, and a run that a job listens to would end twice. That
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from playhead.history.schema import SECONDS_PER_HOUR, SECONDS_PER_MINUTE
+from playhead.history.states import SETTLED_BY, STATE_AFTER
 from playhead.records import StoredRecord
 from playhead.replay import replay_of
 from playhead.serde import (
@@ -30,14 +31,16 @@ from playhead.serde import (
     CE_SOURCE,
     CE_TYPE,
     CORRELATION,
+    JSON_HEADER,
     MAX_ID_CHARS,
     SENT_BY,
-    NotJson,
-    from_json,
+    SPEC_VERSION_HEADER,
+    json_object,
     shortened,
     to_json,
 )
 from playhead.timer import read_moment
+from playhead.topics import DEAD_LETTER, RUN
 
 MAX_ERROR_CHARS = 500
 MAX_TEXT_BYTES = 2_048
@@ -45,16 +48,14 @@ MAX_TEXT_BYTES = 2_048
 MAX_DURATION_MS = 1e12
 
 _IN_COLUMNS = frozenset({CE_ID, CE_TYPE, CE_SOURCE, CAUSATION, CORRELATION, SENT_BY})
-_USUAL = {("ce_specversion", b"1.0"), ("content-type", b"application/json")}
-_STATES = {"run.succeeded": "succeeded", "run.failed": "failed", "run.retrying": "retrying"}
+_USUAL = frozenset({SPEC_VERSION_HEADER, JSON_HEADER})
 _ENDED = frozenset({"succeeded", "failed"})
-_SETTLED = {"dead-letter.retried": "retried", "dead-letter.discarded": "discarded"}
 
 BUCKETS_PER_DOUBLING = 4
 
 
 def duration_bucket(duration_ms: float) -> int:
-    """Which bucket a duration is counted in: four to each doubling, from a microsecond on, so within a tenth of it."""
+    """Which bucket a duration is counted in: four to each doubling, from a microsecond on, so within a fifth of it."""
     return max(0, math.ceil(BUCKETS_PER_DOUBLING * math.log2(max(duration_ms * 1000, 1.0))))
 
 
@@ -76,7 +77,6 @@ class Rows:
     event_counts: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     run_counts: Counter[tuple[int, int, str, str]] = field(default_factory=Counter)
     durations: Counter[tuple[int, int, str, int]] = field(default_factory=Counter)
-    unreadable: int = 0
 
 
 def project(records: Iterable[StoredRecord], entity: str, base: int, rows: Rows) -> None:
@@ -86,9 +86,9 @@ def project(records: Iterable[StoredRecord], entity: str, base: int, rows: Rows)
         entity: whose topic it is.
         base: the place of offset 0 of the partition.
     """
-    if entity == "run":
+    if entity == RUN:
         _project_runs(records, base, rows)
-    elif entity == "dead-letter":
+    elif entity == DEAD_LETTER:
         _project_letters(records, base, rows)
     else:
         _project_events(records, base, rows)
@@ -132,14 +132,13 @@ def _project_runs(records: Iterable[StoredRecord], base: int, rows: Rows) -> Non
         if replay_of(headers) is not None:
             continue
         name = _text(headers.get(CE_TYPE))
-        told = _object(record.value)
+        told = json_object(record.value)
         run_id = _string(told, "runId")
         if not run_id:
-            rows.unreadable += 1
             continue
         at_ms = record.timestamp
         rows.run_events.append((run_id, base + record.offset, at_ms, name, record.value))
-        state = _STATES.get(name)
+        state = STATE_AFTER.get(name)
         if state is None:
             continue
         job_id, duration_ms = _string(told, "jobId"), _number(told.get("durationMs"))
@@ -171,7 +170,7 @@ def _project_letters(records: Iterable[StoredRecord], base: int, rows: Rows) -> 
         headers = dict(record.headers)
         if replay_of(headers) is not None:
             continue
-        name, told = _text(headers.get(CE_TYPE)), _object(record.value)
+        name, told = _text(headers.get(CE_TYPE)), json_object(record.value)
         if name == "dead-letter.created":
             wrapped = _wrapped_headers(told.get("headers"))
             rows.letters.append(
@@ -189,10 +188,8 @@ def _project_letters(records: Iterable[StoredRecord], base: int, rows: Rows) -> 
                     record.value,
                 )
             )
-        elif (state := _SETTLED.get(name)) is not None:
+        elif (state := SETTLED_BY.get(name)) is not None:
             rows.settlements.append((_string(told, "letterId"), base + record.offset, record.timestamp, state))
-        else:
-            rows.unreadable += 1
 
 
 def _steps(minute: int) -> Sequence[tuple[int, int]]:
@@ -224,14 +221,6 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0.0
     return float(min(max(value, 0), MAX_DURATION_MS))
-
-
-def _object(value: bytes | None) -> dict[str, Any]:
-    try:
-        told = from_json(value or b"{}")
-    except NotJson:
-        return {}
-    return told if isinstance(told, dict) else {}
 
 
 def _error(error: object) -> str | None:

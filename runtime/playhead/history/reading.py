@@ -11,20 +11,22 @@ before it, so pages neither repeat nor skip. A snapshot answers all its question
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row, Select, Table
 
 from playhead.errors import InvalidInput
-from playhead.history.schema import EVENT, LETTER, OFFSET_BITS, PART, RUN, RUN_EVENT
-from playhead.history.store import HistoryStore
-from playhead.serde import NotJson, from_json
+from playhead.history.schema import EVENT, LETTER, OFFSET_BITS, RUN, RUN_EVENT
+from playhead.history.states import STATE_AFTER
+from playhead.history.store import Part, parts_of
+from playhead.records import Partition
+from playhead.serde import NotJson, from_json, json_object
 
 T = TypeVar("T")
 
@@ -32,7 +34,6 @@ PAGE_MAX = 500
 SCANNED_EVENTS_MAX = 20_000
 """What one page looks at, where payloads have to be read: it may then have fewer than asked for, and go on."""
 _SCAN_AT_ONCE = 500
-_STATES = {"run.retrying": "retrying", "run.succeeded": "succeeded", "run.failed": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +108,12 @@ class Letter:
     body: bytes
 
 
-class History:
-    """A history database, for reading. Its methods block, and can be called from any thread."""
+class Snapshots(Protocol):
+    """Who answers questions to history. It blocks, and can be asked from any thread."""
 
-    def __init__(self, store: HistoryStore) -> None:
-        self._store = store
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
         """Questions that are all answered of the same moment."""
-        with self._store.reading() as db:
-            yield Snapshot(db)
+        ...
 
 
 class Snapshot:
@@ -125,7 +121,7 @@ class Snapshot:
 
     def __init__(self, db: Connection) -> None:
         self.db = db
-        self._parts: dict[int, tuple[str, int]] | None = None
+        self._parts: dict[int, Partition] | None = None
 
     # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -226,9 +222,9 @@ class Snapshot:
             payload=row.payload,
         )
 
-    def _part(self, place: int) -> tuple[str, int]:
+    def _part(self, place: int) -> Partition:
         if self._parts is None:
-            self._parts = {row.number: (row.topic, row.partition) for row in self.db.execute(sa.select(PART))}
+            self._parts = {part.number: partition for partition, part in parts_of(self.db).items()}
         return self._parts[place >> OFFSET_BITS]
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -273,9 +269,9 @@ class Snapshot:
         query = sa.select(RUN_EVENT).where(RUN_EVENT.c.run_id == run_id).order_by(RUN_EVENT.c.place)
         found = []
         for row in self.db.execute(query):
-            body = _object(row.body)
-            if row.name in _STATES and (until_ms is None or row.at_ms <= until_ms):
-                found.append(Told(row.at_ms, _STATES[row.name], body))
+            body = json_object(row.body)
+            if row.name in STATE_AFTER and (until_ms is None or row.at_ms <= until_ms):
+                found.append(Told(row.at_ms, STATE_AFTER[row.name], body))
         return found
 
     # ── dead letters ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -298,7 +294,8 @@ class Snapshot:
 
     def letter_place(self, letter: Letter) -> tuple[str, int, int]:
         """Topic, partition and offset of the letter itself."""
-        return (*self._part(letter.place), letter.place & ((1 << OFFSET_BITS) - 1))
+        topic, partition = self._part(letter.place)
+        return topic, partition, letter.place & ((1 << OFFSET_BITS) - 1)
 
     def letters_of(self, run_id: str) -> list[Letter]:
         """The dead letters of a run: one, but for those of its replays."""
@@ -322,10 +319,9 @@ class Snapshot:
 
     # ── history itself ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def parts(self) -> list[tuple[str, int, int, int]]:
-        """(topic, partition, next offset to read, offsets lost to retention) of every partition."""
-        query = sa.select(PART.c.topic, PART.c.partition, PART.c.next, PART.c.lost)
-        return [tuple(row) for row in self.db.execute(query.order_by(PART.c.topic, PART.c.partition))]
+    def parts(self) -> dict[Partition, Part]:
+        """How far every partition was read."""
+        return dict(sorted(parts_of(self.db).items()))
 
 
 # ── pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -380,8 +376,3 @@ def _any(data: bytes | None) -> Any:
         return from_json(data or b"null")
     except NotJson:
         return None
-
-
-def _object(data: bytes) -> Mapping[str, Any]:
-    told = _any(data)
-    return told if isinstance(told, dict) else {}

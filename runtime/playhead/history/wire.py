@@ -9,6 +9,7 @@ from typing import Any
 from playhead.history.chain import Chain, Node
 from playhead.history.letters import dead_letter, headers_of, replay_run_id
 from playhead.history.reading import Letter, Snapshot, StoredEvent, StoredRun, Told
+from playhead.history.states import RUN_STATES
 from playhead.history.statistics import Span, Sums, as_wire, counts_as_of, event_sums, run_sums, state_as_of, total
 from playhead.serde import NotJson, from_json, rfc3339
 
@@ -189,9 +190,8 @@ def stats_shown(now: Snapshot, span: Span, job_id: str = "") -> dict[str, Any]:
 def counts_shown(now: Snapshot, as_of_ms: int, job_id: str = "") -> dict[str, Any]:
     """How many runs there were at a moment, by job and state."""
     counts = counts_as_of(now, as_of_ms)
-    states = ("running", "retrying", "succeeded", "failed")
     items = [
-        {"job": job, **{state: found.get(state, 0) for state in states}}
+        {"job": job, **{state: found.get(state, 0) for state in RUN_STATES}}
         for job, found in counts.items()
         if job_id in ("", job)
     ]

@@ -21,8 +21,8 @@ from starlette.routing import BaseRoute
 
 from playhead.client import Client
 from playhead.errors import NoHistory, PlayheadError
-from playhead.history.letters import Letters, Snapshots
-from playhead.history.reading import Snapshot
+from playhead.history.letters import Letters
+from playhead.history.reading import Snapshot, Snapshots
 from playhead.http import openapi, openapi_history
 from playhead.http.answers import playhead_error, routing_error
 from playhead.http.dead_letters import DeadLetters

@@ -12,6 +12,7 @@ from playhead.errors import NotInHistory, PlayheadError
 from playhead.history import wire
 from playhead.history.letters import SETTLED_AT_ONCE_MAX, Letters, replay_run_id
 from playhead.history.reading import PAGE_MAX, Snapshot
+from playhead.history.states import LETTER_STATES
 from playhead.http.answers import JsonAnswer, failure, report, status_of
 from playhead.http.bodies import read_json
 from playhead.http.history import DEFAULT_PAGE_ITEMS, Asked
@@ -20,7 +21,6 @@ from playhead.http.parameters import choice, number, parameters, words
 from playhead.http.refusals import InvalidFields
 from playhead.http.schemas import SettleRequest
 
-LETTER_STATES = ("open", "retried", "discarded")
 Settle = Callable[[Sequence[str]], Awaitable[Sequence[PlayheadError | None]]]
 
 

@@ -15,8 +15,8 @@ from playhead.errors import InvalidInput, NotInHistory
 from playhead.group.lag import GroupLag, job_lags
 from playhead.history import wire
 from playhead.history.chain import chain_of
-from playhead.history.letters import Snapshots
-from playhead.history.reading import PAGE_MAX, Snapshot
+from playhead.history.reading import PAGE_MAX, Snapshot, Snapshots
+from playhead.history.states import RUN_STATES
 from playhead.history.statistics import STEPS_MAX, Span
 from playhead.http.answers import JsonAnswer
 from playhead.http.parameters import choice, moment_ms, number, parameters, words
@@ -25,7 +25,6 @@ from playhead.http.refusals import InvalidFields
 T = TypeVar("T")
 
 DEFAULT_PAGE_ITEMS = 50
-RUN_STATES = ("running", "retrying", "succeeded", "failed")
 DEFAULT_SPAN_SECONDS = 3_600
 STEPS_SECONDS = (60, 300, 3_600, 86_400)
 """What `step` is where it is not given: the shortest with which a span has at most so many steps."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from playhead.history.reading import PAGE_MAX
-from playhead.http.dead_letters import LETTER_STATES
-from playhead.http.history import DEFAULT_PAGE_ITEMS, RUN_STATES
+from playhead.history.states import LETTER_STATES, RUN_STATES
+from playhead.http.history import DEFAULT_PAGE_ITEMS
 from playhead.http.history_schemas import (
     ChainAnswer,
     CountsAnswer,

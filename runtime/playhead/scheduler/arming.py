@@ -16,7 +16,7 @@ from playhead.broker.contract import TopicInfo
 from playhead.job import occurrence_event
 from playhead.records import Record
 from playhead.schedule import Schedule, due_times, jittered, schedule_from_wire
-from playhead.serde import NotJson, from_json, rfc3339, to_json
+from playhead.serde import json_object, rfc3339, to_json
 from playhead.timer import Timer, armed_record, read_moment, sent_now
 
 
@@ -46,11 +46,7 @@ def _armed(
 
 def _payload(timer: Timer) -> dict[str, Any]:
     """What was armed. Anybody may write to the topic: what can't be read says nothing."""
-    try:
-        told = from_json(timer.value or b"{}")
-    except NotJson:
-        return {}
-    return told if isinstance(told, dict) else {}
+    return json_object(timer.value)
 
 
 def rearm(

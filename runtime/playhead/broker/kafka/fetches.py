@@ -23,8 +23,10 @@ from playhead.errors import PlayheadError
 
 logger = logging.getLogger(__name__)
 
-_HANDLED = frozenset({faults.NONE, faults.OFFSET_OUT_OF_RANGE, faults.UNKNOWN_TOPIC_OR_PARTITION, 6, 29})
-"""What aiokafka's fetcher acts on by itself; 6 and 29 are NOT_LEADER and TOPIC_AUTHORIZATION_FAILED."""
+_HANDLED = frozenset(
+    {faults.NONE, faults.OFFSET_OUT_OF_RANGE, faults.UNKNOWN_TOPIC_OR_PARTITION, 6, faults.TOPIC_AUTHORIZATION_FAILED}
+)
+"""What aiokafka's fetcher acts on by itself; 6 is NOT_LEADER_OR_FOLLOWER."""
 _PAUSE_SECONDS = 0.1
 
 _LENGTH_AND_EPOCH, _LENGTH_AT, _LENGTH_END, _EPOCH_END = Struct(">ii"), 8, 12, 16
