@@ -68,6 +68,21 @@ class TestSending:
         expect(page.get_by_role("heading", name="Sent payment.succeeded")).to_be_visible()
         assert sent(site, "payment")[-1].payload() == {"amount": 12.5, "currency": "EUR", "customerId": "7"}
 
+    def test_what_is_wrong_is_focused_on_a_page_of_its_own_too(self, page: Page) -> None:
+        page.goto("/send?event=payment.succeeded")
+        page.get_by_label("amount").fill("12.5")
+        page.get_by_label("currency").fill("euro")
+        page.get_by_label("customerId").fill("7")
+        # As before htmx has seen the form: the browser sends it.
+        page.locator(".sheet form").evaluate(
+            """form => {
+                form.insertAdjacentHTML("beforeend", "<input type=hidden name=do value=send>");
+                form.submit();
+            }"""
+        )
+        expect(page.locator("#f-p-currency-wrong")).to_contain_text("should match pattern")
+        expect(page.get_by_label("currency")).to_be_focused()
+
     def test_json_is_sent_and_refused(self, page: Page, site: Site) -> None:
         page.goto("/")
         page.get_by_role("link", name="Send event").click()

@@ -221,6 +221,7 @@
 
   const current = $("nav [aria-current=page]");
   if (current) current.scrollIntoView({ inline: "nearest", block: "nearest" });
+  if ($(".sheet [aria-invalid=true]")) focusIn($(".sheet")); // whoever is quicker than htmx gets a page of its own
   countChecked(); // what the browser kept ticked when one comes back
   connect();
 })();
