@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from playhead.cli.program import own
 from playhead.events import TypedEvent
 from playhead.job import Job
 
@@ -29,7 +30,7 @@ def ready_banner(*, url: str, broker: str, jobs: Sequence[Job], seconds: float) 
         name, payload = example
         started = sorted(job.id for job in jobs if job.trigger.name == name)
         text.append(f"\nTry it, to start {_listed(started)}:\n")
-        text.append(f"  {curl(url, name, payload)}\n  playhead tail 'run.*' --from earliest\n", style="cyan")
+        text.append(f"  {curl(url, name, payload)}\n  {own()} tail 'run.*' --from earliest\n", style="cyan")
     return text
 
 

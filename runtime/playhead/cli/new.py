@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import sys
-from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from importlib.util import find_spec
@@ -17,12 +15,12 @@ from typing import Annotated
 import typer
 
 from playhead.cli.output import AsJson, print_data, print_json, say
+from playhead.cli.program import OWN_NAME, own, typed
 from playhead.errors import InvalidInput
 
 _NAME = re.compile(r"[a-z](?:-?[a-z0-9])*")
 _SUFFIX = ".tmpl"
 """Templates are no Python files, so that nothing imports, checks or formats them."""
-_OWN_NAME = "playhead"
 _NEEDED_BY_TESTS = {"pytest": "pytest", "pytest_asyncio": "pytest-asyncio"}
 
 
@@ -53,7 +51,7 @@ def _check_name(title: str) -> None:
         InvalidInput: says why not.
     """
     why = "lower case letters, digits and single hyphens between them, starting with a letter."
-    if title == _OWN_NAME:
+    if title == OWN_NAME:
         why = "it is this library's own, which the project depends on."
     elif _NAME.fullmatch(title):
         return
@@ -72,20 +70,9 @@ def next_steps(folder: Path, program: str) -> list[str]:
         python = shlex.quote(sys.executable)
         with_pip = f"{python} -m pip install" if find_spec("pip") else f"uv pip install --python {python}"
         steps.append(" ".join([with_pip, *missing]))
-    beside = Path(sys.executable).parent
-    steps.append(_typed(beside / "pytest", ["-P", "-m", "pytest"]))
-    own = Path(program) if Path(program).name == _OWN_NAME else beside / _OWN_NAME
-    steps.append(_typed(own, ["-P", "-m", "playhead.cli"]) + " dev")
+    steps.append(typed(Path(sys.executable).parent / "pytest", ["-P", "-m", "pytest"]))
+    steps.append(f"{own(program)} dev")
     return steps
-
-
-def _typed(script: Path, otherwise: Sequence[str]) -> str:
-    """A script as it is to be typed from any folder: by its name where PATH finds it, else by its place."""
-    script = script.absolute()
-    if not script.exists():
-        return shlex.join([sys.executable, *otherwise])
-    found = shutil.which(script.name)
-    return script.name if found is not None and Path(found).absolute() == script else shlex.quote(str(script))
 
 
 def templates(package: str) -> list[tuple[Path, Traversable]]:

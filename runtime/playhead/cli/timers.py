@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from playhead.cli import asking
 from playhead.cli.names import complete_event, complete_scheduled_job
 from playhead.cli.output import AsJson, print_json, print_table, say
 from playhead.errors import TooLate
@@ -108,7 +109,9 @@ def show(timer_id: TimerId, json: AsJson = False) -> None:
     if json:
         print_json(row)
     else:
-        print_table(["", ""], [[name.replace("_", " "), str(value)] for name, value in row.items()])
+        payload = row.pop("payload")
+        asking.print_facts({name.replace("_", " "): value for name, value in row.items()})
+        asking.print_block("PAYLOAD", asking.pretty(payload))
 
 
 @app.command()
