@@ -97,7 +97,7 @@ class TestFollowing:
         pending = place.pending_timers(tmp_path)
         first = await place.send(1, delay={"hours": 1})
         await place.send(2, delay={"seconds": 5})
-        await place.send(3, delay={"hours": 1})
+        await place.send(3, delay={"hours": 2})
         assert await numbers(pending) == [2, 1, 3]
         await place.clock.advance(6)
         await place.while_time_passes(place.client.cancel_event(first))
