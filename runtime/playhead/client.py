@@ -26,7 +26,7 @@ from playhead.broker.contract import Appended, Broker
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.config import Settings
 from playhead.delay import Delay, when
-from playhead.errors import BrokerUnavailable, InvalidDelay, InvalidInput, InvalidJob, PlayheadError, TooLate
+from playhead.errors import BrokerUnavailable, InvalidDelay, InvalidInput, InvalidJob, PlayheadError, TimerKept, TooLate
 from playhead.events import OutgoingEvent, TypedEvent, outgoing
 from playhead.ids import new_event_id
 from playhead.io import IO, SyncIO
@@ -34,7 +34,7 @@ from playhead.job import EventTrigger, Job, JobOptions, Occurrence, ScheduleTrig
 from playhead.metrics import EVENTS_SENT, SENDS_FAILED, Samples
 from playhead.retry import RetryPolicy
 from playhead.sending import SentEvent, current_run_sends, fitting_topic, record_of, sent
-from playhead.timer import CANCELED, RESCHEDULED, Request, may_be_id, new_request
+from playhead.timer import CANCELED, KEPT, RESCHEDULED, Request, may_be_id, new_request
 from playhead.timers.asking import ask
 from playhead.topics import DELAY
 
@@ -288,6 +288,7 @@ class Client:
 
         Raises:
             TooLate: it has fired, or was canceled before; nothing was changed.
+            TimerKept: the broker refuses it in its new place; it is due when it was.
             InvalidDelay: neither or both are given, or one can't be used.
             SchedulerSilent, UnknownTopic, NotAuthorized, BrokerUnavailable: as `cancel_event`.
         """
@@ -298,8 +299,9 @@ class Client:
         if not may_be_id(timer_id):
             raise TooLate(timer_id)
         request = new_request(timer_id, new_id=new_event_id(), due_ms=due_ms)
-        if await self._ask_scheduler(request) != RESCHEDULED:
-            raise TooLate(timer_id)
+        outcome = await self._ask_scheduler(request)
+        if outcome != RESCHEDULED:
+            raise TimerKept(timer_id) if outcome == KEPT else TooLate(timer_id)
         return request.new_id, datetime.fromtimestamp(due_ms / 1000, UTC)
 
     async def _ask_scheduler(self, request: Request) -> str:

@@ -11,6 +11,7 @@
     │   ├── InvalidSchedule         a cron, an interval or what goes with it can't be used
     │   ├── InvalidDelay            `delay` or `at` can't be used
     │   ├── TooLate                 the timer has fired, or was canceled before
+    │   ├── TimerKept               the broker refuses a timer as it would be after a move
     │   ├── UnknownSchedule         no job of this id has declared a schedule
     │   ├── NotInHistory            history has no event, run or dead letter of this id
     │   ├── AlreadySettled          the dead letter was retried or discarded before
@@ -214,6 +215,17 @@ class NotReplayable(InvalidInput):
     def __init__(self, letter_id: str, why: str) -> None:
         self.letter_id, self.why = letter_id, why
         super().__init__(f"dead letter {letter_id!r} can't be retried: {why}.")
+
+
+class TimerKept(InvalidInput):
+    """The timer can't be moved: with its new id and moment the broker does not take it. It is due when it was."""
+
+    code = "PH115"
+    remedy = "Cancel it, and send its event anew with what it needs only."
+
+    def __init__(self, timer_id: str) -> None:
+        self.timer_id = timer_id
+        super().__init__(f"the broker refuses timer {timer_id!r} as it would be after the move; nothing was changed.")
 
 
 class InvalidSetting(InvalidInput):

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 from playhead.errors import PlayheadError, Poison
 from playhead.events import MAX_KEY_BYTES, TypedEvent
 from playhead.retry import NonRetriableError, RetryAfter, RetryPolicy, checked_delay
-from playhead.serde import plain_text, shortened
+from playhead.serde import plain_text, shortened, to_json
 
 MAX_OUTPUT_BYTES = 256 * 1024
 MAX_MESSAGE_CHARS = 4_096
@@ -205,8 +205,8 @@ def fitting(
     room = limit_bytes * 3 // 4
     left_out: list[str] = []
     key_bytes, value_bytes = len(key or b""), len(value or b"")
-    # Kafka knows headers without a value.
-    header_bytes = sum(len(name) + len(text or b"") + _HEADER_ROOM_BYTES for name, text in headers)
+    # Kafka knows headers without a value. Names are not in base64: control characters take six bytes each.
+    header_bytes = sum(len(to_json(name)) + len(text or b"") + _HEADER_ROOM_BYTES for name, text in headers)
     if value is not None and key_bytes + value_bytes + header_bytes > room:
         value = None
         left_out.append("the value")

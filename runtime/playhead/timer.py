@@ -47,7 +47,7 @@ SCHEDULER_SOURCE = b"/playhead/scheduler"
 TIMER, CANCEL, SCHEDULED = "timer", "cancel", "schedule"
 _NO_MARK = "-"
 _REQUEST, _ANSWER = b"timer.cancel", b"timer.answer"
-CANCELED, TOO_LATE, RESCHEDULED = "canceled", "too_late", "rescheduled"
+CANCELED, TOO_LATE, RESCHEDULED, KEPT = "canceled", "too_late", "rescheduled", "kept"
 
 
 class Key(NamedTuple):
@@ -219,7 +219,7 @@ def read_request(record: StoredRecord) -> Request | None:
 
 
 def read_answer(record: StoredRecord) -> str | None:
-    """What became of a request: CANCELED, TOO_LATE or RESCHEDULED; None where the record is no answer."""
+    """What became of a request: CANCELED, RESCHEDULED, KEPT or TOO_LATE; None where the record is no answer."""
     if dict(record.headers).get(CE_TYPE) != _ANSWER:
         return None
     outcome = _told(record).get("outcome")

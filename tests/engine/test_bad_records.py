@@ -155,6 +155,15 @@ class TestSizes:
         assert dead["reason"].endswith(left_out)
         assert key.startswith(b64decode(dead["key"]))
 
+    async def test_name_of_a_header_takes_in_a_dead_letter_what_json_makes_of_it(self, scene: Scene) -> None:
+        await scene.open()
+        worker = await scene.work(nothing)
+        await scene.put(b"no json", [*MADE, ("\x01" * 300_000, b"")])
+        await scene.clock.advance(1)
+        worker.check()
+        (dead,) = scene.dead_letters()
+        assert dead["reason"].endswith("too large: the value, the headers)")
+
     async def test_minimal_dead_letter_is_written_where_the_broker_refuses_two(self, scene: Scene) -> None:
         """Also where its topic takes less than this worker knows of."""
         await scene.open()

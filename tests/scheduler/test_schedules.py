@@ -14,9 +14,11 @@ from playhead.broker.contract import TopicInfo
 from playhead.errors import InvalidSchedule, UnknownSchedule
 from playhead.job import ScheduleTrigger
 from playhead.records import Record
+from playhead.schedule import MAX_DUE_MS
 from playhead.scheduler.arming import fire_schedule, rearm
+from playhead.serde import rfc3339
 from playhead.testing import JobHarness
-from playhead.timer import Timer, parse_rfc3339, read_key, schedule_record
+from playhead.timer import Timer, armed_record, parse_rfc3339, read_key, schedule_record
 from playhead.timers.schedules import listed, run_now, take_back
 from playhead.topics import DELAY, SCHEDULE, unknown_topic
 from tests.scheduler.place import Place
@@ -200,6 +202,21 @@ class TestArming:
         await declare(place, "j", interval_trigger(60, catch_up="all"))
         await place.clock.advance(60)
         assert len(dues(place)) == 1
+
+
+class TestForeign:
+    async def test_occurrence_before_which_all_of_time_has_passed_ends_no_schedule(self, place: Place) -> None:
+        """Whoever may write to the topic may have armed it."""
+        await place.start()
+        await declare(place, "j", interval_trigger(60))
+        payload = {"jobId": "j", "dueAt": rfc3339(MAX_DUE_MS), "previousDueAt": rfc3339(MAX_DUE_MS)}
+        now_ms = int(place.clock.time() * 1000)
+        junk = armed_record("j", "junk", "schedule.j", payload, now_ms + 86_400_000, DELAY, 2, now_ms)
+        await place.broker.append([junk])
+        await declare(place, "j", interval_trigger(120))
+        before = len(dues(place))
+        await place.clock.advance(500)
+        assert len(dues(place)) - before in (3, 4)
 
 
 class TestOutages:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from playhead import interval_trigger
 from playhead.broker.contract import Record, TopicInfo
-from playhead.errors import BrokerUnavailable, InvalidDelay, SchedulerSilent, TooLate
+from playhead.errors import BrokerUnavailable, InvalidDelay, SchedulerSilent, TimerKept, TooLate
 from playhead.events import outgoing
 from playhead.serde import DUE, PARTITION_KEY, SCHEDULE, to_json
 from playhead.timer import new_request, parse_rfc3339, schedule_record, timer_record
@@ -346,6 +346,19 @@ class TestCanceling:
         assert (event.id, event.key, event.payload()) == (new, "k", {"n": 1})
         with pytest.raises(TooLate):
             await place.while_time_passes(place.client.reschedule_event(new, delay={"seconds": 60}))
+
+    async def test_timer_that_the_broker_refuses_in_its_new_place_is_due_when_it_was(self, place: Place) -> None:
+        """A foreign one may be so near the limit that its new id makes it too large."""
+        running = await place.start()
+        timer = await place.send(1, delay={"seconds": 10})
+        await place.send(2, delay={"seconds": 20})
+        place.broker.faults.refuse = lambda record: record.topic == DELAY and record.value == b'{"n":1}'
+        with pytest.raises(TimerKept):
+            await place.while_time_passes(place.client.reschedule_event(timer, delay={"seconds": 60}))
+        await place.clock.advance(30)
+        assert place.fired() == [1, 2]
+        assert place.pending() == 0
+        assert not running.task.done()
 
 
 class TestIds:

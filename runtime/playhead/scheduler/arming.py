@@ -60,7 +60,9 @@ def rearm(
         return [], []
     previous = [read_moment(_payload(timer).get("previousDueAt")) for timer in armed]
     last_ms = max((due_ms for due_ms in previous if due_ms is not None), default=None)
-    due_ms = _schedule(declared).next_after(max(now_ms, last_ms or 0))
+    schedule = _schedule(declared)
+    # Nothing follows a moment at the end of time, which only junk tells: it must not end the schedule.
+    due_ms = schedule.next_after(max(now_ms, last_ms or 0)) or schedule.next_after(now_ms)
     if due_ms is None:
         return list(armed), []
     id_ = occurrence_id(job_id, due_ms)

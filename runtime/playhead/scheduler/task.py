@@ -117,6 +117,12 @@ class TimerTask:
         """They could not be taken up; give them out once more."""
         self._look_from(timers[0][0])
 
+    def keep(self, timers: Sequence[Timer]) -> None:
+        """No commit ends them after all."""
+        for timer in timers:
+            self.gone.discard(timer.key)
+            self._look_from(Place(timer.due_ms, 0))
+
     def next_due_ms(self) -> int | None:
         """When to look again; a moment that has passed means now."""
         return self._next_due_ms
@@ -140,18 +146,22 @@ class Told:
     Attributes:
         due_ms: when the timer was due that fired; None where none did.
         buried: whether its timer ends as a dead letter.
+        moving: the request that its timer be moved.
     """
 
-    __slots__ = ("buried", "due_ms", "task", "timers")
+    __slots__ = ("buried", "due_ms", "moving", "task", "timers")
 
     progress: None = None
     offset = -1
 
-    def __init__(self, task: TimerTask, timers: Sequence[Timer], due_ms: int | None, buried: bool) -> None:
+    def __init__(
+        self, task: TimerTask, timers: Sequence[Timer], due_ms: int | None, buried: bool, moving: Request | None
+    ) -> None:
         self.task = task
         self.timers = timers
         self.due_ms = due_ms
         self.buried = buried
+        self.moving = moving
 
     @property
     def dropped(self) -> bool:

@@ -30,7 +30,7 @@ from playhead.run import DeadLetter, fitting
 from playhead.scheduler.arming import arm_next, fire_schedule, rearm
 from playhead.scheduler.task import TimerTask, Told
 from playhead.serde import MINTED_HEADER, own_headers
-from playhead.timer import CANCELED, RESCHEDULED, SCHEDULER_SOURCE, TOO_LATE, Request, Timer, tombstone
+from playhead.timer import CANCELED, KEPT, RESCHEDULED, SCHEDULER_SOURCE, TOO_LATE, Request, Timer, tombstone
 from playhead.timers.store import COMMIT_RECORDS, Place, StoreBroken, TimerStore, Unwanted
 from playhead.topics import DEAD_LETTER, DELAY, event_limit_bytes
 
@@ -264,7 +264,7 @@ class TimerWork:
         elif asked.new_id:
             moved = timer.moved_to(asked.new_id, asked.due_ms, topic.name, topic.partitions, now_ms)
             answer = asked.answer(RESCHEDULED, topic.name, task.number, now_ms)
-            self._tell(task, [timer], [moved, *answer])
+            self._tell(task, [timer], [moved, *answer], moving=asked)
         else:
             self._tell(task, [timer], asked.answer(CANCELED, topic.name, task.number, now_ms))
 
@@ -290,6 +290,7 @@ class TimerWork:
         *,
         due_ms: int | None = None,
         buried: bool = False,
+        moving: Request | None = None,
     ) -> None:
         """Commit these records, and the end of these timers with them."""
         now_ms = self._now_ms()
@@ -301,7 +302,9 @@ class TimerWork:
             # A clock that was set back since the timer was taken up must not hold the transaction open.
             ahead_seconds = min(due_ms / 1000 - self._clock.time(), LEAD_MS / 1000)
             not_before = self._clock.monotonic() + ahead_seconds
-        self.member.committer.add(Ending(Told(task, timers, due_ms, buried), [*records, *ends], False, not_before))
+        self.member.committer.add(
+            Ending(Told(task, timers, due_ms, buried, moving), [*records, *ends], False, not_before)
+        )
 
     def _bury(self, task: TimerTask, timer: Timer, reason: str) -> None:
         self._logger.error("a timer can't be sent; it goes to the dead letters", timer_id=timer.id, reason=reason)
@@ -342,8 +345,14 @@ class TimerWork:
         self._stir.set()
 
     def refused(self, item: Told, reason: str) -> None:
-        """The broker refuses the event: it is a dead letter, and its neighbours fire without it."""
-        item.task.gathered -= 1
+        """The broker refuses an event: it is a dead letter. A timer in its new place: it stays. Neighbours go on."""
+        task = item.task
+        task.gathered -= 1
+        if item.moving is not None:
+            if not item.dropped:
+                task.keep(item.timers)
+                self._tell(task, (), item.moving.answer(KEPT, self._delay.name, task.number, self._now_ms()))
+            return
         if item.due_ms is None:  # no event: what the scheduler itself has to say
             self.member.give_up(
                 Fatal(
@@ -354,7 +363,7 @@ class TimerWork:
             return
         if not item.dropped:
             (timer,) = item.timers
-            self._bury(item.task, timer, reason)
+            self._bury(task, timer, reason)
 
     # ── being looked at ──────────────────────────────────────────────────────────────────────────────────────────────
 

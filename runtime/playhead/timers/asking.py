@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.01
 
 
 async def ask(broker: Broker, topic: str, request: Request, clock: Clock, limit_seconds: float) -> str:
-    """What became of the request: CANCELED, RESCHEDULED or TOO_LATE (`playhead.timer`).
+    """What became of the request: CANCELED, RESCHEDULED, KEPT or TOO_LATE (`playhead.timer`).
 
     Raises:
         SchedulerSilent: no answer came within `limit_seconds`.
