@@ -57,6 +57,17 @@ class TestGathering:
         assert [len(commit.records) for commit in commits] == [1, 49]
         assert len(scene.ends()) == 50
 
+    async def test_little_that_ends_right_after_a_commit_shares_the_next(self, scene: Scene) -> None:
+        await scene.open()
+        scene.broker.breath_seconds = 0.001
+        commits = await noted(scene)
+        await scene.send(0)
+        assert len(commits) == 1  # what comes alone waits for nothing
+        await scene.send(1)
+        await scene.send(2)
+        await scene.clock.advance(0.001)
+        assert [len(commit.records) for commit in commits] == [1, 2]
+
     async def test_flood_is_committed_in_batches_of_the_limit(self, scene: Scene) -> None:
         await scene.open()
         commits = await noted(scene, concurrency=5_000)

@@ -36,6 +36,7 @@ class Simulation:
         self._clock = VirtualClock()
         self._broker = MemoryBroker(self._clock)
         self._broker.commit_latency_seconds = self._rng.choice([0.0, 0.01, 0.3])
+        self._broker.breath_seconds = self._rng.choice([0.0, 0.001])
         self._broker.marker_latency_seconds = self._rng.choice([0.0, 0.02, 0.5])
         self._client = Client("simulator", settings=Settings(), broker=self._broker, clock=self._clock)
         self._processes: list[Process] = []

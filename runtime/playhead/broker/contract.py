@@ -241,6 +241,11 @@ class Membership(Protocol):
         """When the group last answered a heartbeat, on the clock's monotonic time."""
         ...
 
+    @property
+    def breath_seconds(self) -> float:
+        """How long to wait after a commit before a small one: where fewer are quicker, who ends waits less in all."""
+        ...
+
     async def silent(self, seconds: float) -> None:
         """Return once the group has answered no heartbeat for so long; at once where that is so already."""
         ...

@@ -7,7 +7,7 @@
                                        └─────▶ Unknown     take the tasks over again: only the log can tell
 
 A lone ending waits for nothing, and a flood is written in batches as large as the time of one commit makes them. The
-next commit is sealed only after the outcome of the last is known.
+next commit is sealed only after the outcome of the last is known, and a breath later where little has gathered.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from playhead.records import Partition, Record
 
 MAX_ENDINGS_PER_COMMIT = 1_000
 MAX_COMMIT_BYTES = 4 * 1024 * 1024
+FEW_ENDINGS = 100
+"""A commit of so many is not small."""
 _LAST_COMMITS_MAX = 3
 SKIPS_DUE_SECONDS = 1.0
 """How long a checkpoint that moved by skipping alone may wait for its commit."""
@@ -106,12 +108,14 @@ class Committer:
 
     async def run(self) -> None:
         """Commit what gathers, until cancelled."""
+        breath_seconds = self._membership.breath_seconds
         try:
             while True:
                 await self._due.wait()
                 self._due.clear()
                 while await self.commit_gathered():
-                    pass
+                    if breath_seconds and len(self._gathered) < FEW_ENDINGS:
+                        await self._clock.sleep(breath_seconds)
         finally:
             if self._skips_timer is not None:
                 self._skips_timer.cancel()

@@ -128,6 +128,10 @@ class KafkaMembership:
         return self._timings.session_ms / 1000
 
     @property
+    def breath_seconds(self) -> float:
+        return self._timings.breath_ms / 1000
+
+    @property
     def epoch(self) -> Epoch | None:
         """What this member was given in the generation that is going on; None between two."""
         return self._epoch

@@ -26,6 +26,7 @@ class Cluster:
         commit_latency_seconds: how long each commit takes; 0 still takes turns of the event loop.
         marker_latency_seconds: how long after its outcome a commit becomes visible. Kafka writes a transaction's
             markers after it has answered; until then readers and checkpoints wait for it.
+        breath_seconds: see `Membership.breath_seconds`; nothing in memory is quicker for it.
     """
 
     session_seconds = 10.0
@@ -40,6 +41,7 @@ class Cluster:
         self.faults = Faults(clock, self._wake_everyone)
         self.commit_latency_seconds = 0.0
         self.marker_latency_seconds = 0.0
+        self.breath_seconds = 0.0
         self.writers = Writers()
         self.all_topics: dict[str, MemoryTopic] = {}
         self.groups: dict[str, Group] = {}

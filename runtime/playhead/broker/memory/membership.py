@@ -79,6 +79,11 @@ class MemoryMembership:
         interval = self._cluster.heartbeat_seconds
         return self._joined_at + max(0.0, (until - self._joined_at) // interval * interval)
 
+    @property
+    def breath_seconds(self) -> float:
+        """See `Membership.breath_seconds`."""
+        return self._cluster.breath_seconds
+
     async def silent(self, seconds: float) -> None:
         """See `Membership.silent`. While heartbeats are answered nobody looks, so a quiet year costs nothing."""
         clock = self._cluster.clock
