@@ -20,6 +20,8 @@ import pytest
 from playhead.cli.new import new
 from playhead.dev.install import default_home
 from playhead.dev.ports import pick_free
+from playhead.history.store import HistoryStore
+from playhead.records import Partition
 from tests.broker_fixture import CHECKOUT, NewLocalKafka
 from tests.cli.shell import Done, playhead_command, start_playhead
 from tests.waiting import block_until
@@ -174,6 +176,19 @@ def test_new_project_runs_and_its_data_survives_a_restart(dev: Dev) -> None:
     again = dev.runs(2)
     assert again[0] == first
     assert [run["payload"]["lease"] for run in again] == [1, 2], "the second worker took over"
+
+
+def test_what_keeps_it_from_being_ready_is_told_and_the_rest_works(dev: Dev) -> None:
+    (dev.data_dir / "history").mkdir(parents=True)
+    store = HistoryStore(f"sqlite:///{dev.data_dir}/history/history.db")
+    store.begin({Partition("run", 0): 1_000})  # the log has no such offset
+    store.close()
+    dev.start()
+    block_until(lambda: "Not all is ready" in dev.said(), seconds=START_SECONDS)
+    assert "run[0]" in dev.said().partition("Not all is ready")[2]
+    assert dev.request("/trigger", {"event": "user.created", "payload": {"email": "a@b.c", "userId": "1"}})[0] == 200
+    dev.signal(signal.SIGTERM)
+    assert dev.wait() == 0
 
 
 def test_every_process_shows_its_metrics(dev: Dev) -> None:

@@ -39,6 +39,8 @@ HTTP_GRACE_SECONDS = 5
 WORKER_MARGIN_SECONDS = 5.0
 """What the worker gets beyond its jobs' grace, to commit and to leave its groups."""
 _BROKER_CHECK_SECONDS = 1.0
+_PATIENCE_SECONDS = 10.0
+"""After that long without all being ready, and whenever it changes, what is waited for is told."""
 
 logger = structlog.get_logger("playhead.dev")
 
@@ -116,12 +118,13 @@ class Together:
             self._serving = asyncio.create_task(self._serve(broker), name="http")
             self._going = {asyncio.create_task(one.run(), name=name): name for name, one in self._beside.items()}
             watching = [asyncio.create_task(self._stop.wait()), asyncio.create_task(self._watch_broker())]
+            telling = asyncio.create_task(self._tell_what_is_waited_for())
             duties: list[asyncio.Task[Any]] = [self._serving, *self._going, *watching]
             try:
                 ended, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 await self._end()
-                for task in watching:
+                for task in (*watching, telling):
                     task.cancel()
             for duty in ended:
                 duty.result()  # one that ended by an error has something to say
@@ -167,16 +170,27 @@ class Together:
         if not self._beside:
             return None
 
-        def state() -> Readiness:
-            waiting = {name: one for name, one in self._beside.items() if one.state is not State.READY}
-            return Readiness(tuple(f"{name}: {one.status or one.state.value}" for name, one in waiting.items()))
+        return lambda: Readiness(self._waited_for())
 
-        return state
+    def _waited_for(self) -> tuple[str, ...]:
+        waiting = {name: one for name, one in self._beside.items() if one.state is not State.READY}
+        return tuple(f"{name}: {one.status or one.state.value}" for name, one in waiting.items())
+
+    async def _tell_what_is_waited_for(self) -> None:
+        """Something may stay as it is until a person acts, and the rest works without it."""
+        told: tuple[str, ...] = ()
+        while not self._told_ready:
+            await asyncio.sleep(_PATIENCE_SECONDS)
+            waited_for = () if self._told_ready else self._waited_for()
+            if waited_for and waited_for != told:
+                say(f"Not all is ready; {url_of(self._sockets)} serves what is.", style="yellow")
+                for line in waited_for:
+                    say(f"  {line}", style="yellow")
+            told = waited_for
 
     def _tell_when_ready(self) -> None:
         """Show the banner, once, when HTTP accepts and all tasks run."""
-        all_ready = all(one.state is State.READY for one in self._beside.values())
-        if self._told_ready or not all_ready or not self._http_accepts:
+        if self._told_ready or self._waited_for() or not self._http_accepts:
             return
         self._told_ready = True
         seconds = time.monotonic() - self._started
