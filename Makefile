@@ -24,7 +24,7 @@ fix: install  ## what ruff can mend
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: install  ## the figures of README.md; leave the machine alone meanwhile
+bench: install  ## the figures of README.md, in half an hour; leave the machine alone meanwhile
 	$(BIN)/python tests/bench/run.py
 
 install: .venv/installed
