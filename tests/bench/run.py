@@ -2,9 +2,9 @@
 
     python tests/bench/run.py [--quick] [PART ...]
 
-Without parts it measures all, which takes half an hour: most of it goes into five million runs in a database (`history`,
-`pages`) and five million timers in topic `delay` (`pending`). Starts a Kafka of its own; leave the machine alone
-meanwhile.
+Without parts it measures all, which takes half an hour: most of it goes into five million runs in a database
+(`history`, `pages`) and five million timers in topic `delay` (`pending`). Starts a Kafka of its own; leave the machine
+alone meanwhile.
 """
 
 from __future__ import annotations
