@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Connection, Engine, Float, Integer, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 
+from playhead.history.databases import SETTLING_LOCK
 from playhead.history.projection import Rows
 from playhead.history.schema import DURATION, EVENT, EVENT_COUNT, LETTER, RUN, RUN_COUNT, RUN_EVENT, SETTLEMENT
 
@@ -125,7 +126,11 @@ class PostgresBulk:
             for table, sums in _sums(rows):
                 if sums:
                     cursor.executemany(self._add[table], sums)
-        _settle(db, rows)
+        if rows.letters or rows.settlements:
+            # A letter and what settles it may be written by two at once, in two partitions. The second one sees, after
+            # the first one's end, what that has written, and settles both.
+            db.execute(sa.select(sa.func.pg_advisory_xact_lock(SETTLING_LOCK)))
+            _settle(db, rows)
 
 
 def folded(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:

@@ -36,6 +36,7 @@ SCHEMA = "playhead_history"
 READS = "playhead_reads"
 """The execution option of a connection for writing that only reads now, and waits for no writer."""
 _CREATING_LOCK, _REBUILDING_LOCK, _PRUNING_LOCK = 0x706C6179_0001, 0x706C6179_0002, 0x706C6179_0003
+SETTLING_LOCK = 0x706C6179_0004
 """PostgreSQL's advisory locks are numbers that all who use the database share: "play"."""
 
 
