@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from sqlalchemy import exc
+
 from playhead.broker.contract import Broker
 from playhead.errors import AlreadyRunning, HistoryMisfit, InvalidInput
 from playhead.history.databases import Place
@@ -51,13 +53,21 @@ async def rebuild(
 
 
 def _old(place: Place) -> HistoryStore | None:
-    """The current one; None where there is none, or one of another format."""
+    """The current one; None where there is none, or one that is broken or of another format."""
     if not place.current():
         return None
     try:
-        return HistoryStore(place, generation=place.current())
+        store = HistoryStore(place, generation=place.current())
     except HistoryMisfit:
         return None
+    try:
+        store.parts()
+    except exc.DBAPIError as error:
+        store.close()
+        if place.is_broken(store.generation, error.orig):
+            return None
+        raise
+    return store
 
 
 async def _rebuild(
@@ -69,7 +79,7 @@ async def _rebuild(
         await asyncio.to_thread(old.claim, prefix)
         kept |= {name: value for name in (ID, HORIZON) if (value := old.meta(name))}
         if not accept_loss:
-            _refuse_loss(old.parts(), bounds)
+            await _refuse_loss(broker, old.parts(), bounds)
     current = place.current()
     for number in place.generations():
         if number != current:
@@ -90,12 +100,20 @@ async def _rebuild(
     return read
 
 
-def _refuse_loss(parts: Mapping[Partition, Part], bounds: Mapping[Partition, tuple[int, int]]) -> None:
-    lost = {
-        partition: start - part.lost
-        for partition, part in parts.items()
-        if part.next > part.lost and (start := bounds.get(partition, (part.next, 0))[0]) > part.lost
-    }
+async def _refuse_loss(
+    broker: Broker, parts: Mapping[Partition, Part], bounds: Mapping[Partition, tuple[int, int]]
+) -> None:
+    there = [partition for partition in parts if partition in bounds]
+    ids = {topic: (await broker.topic(topic)).id for topic in {partition.topic for partition in there}}
+    ends = await broker.bounds(there, committed=False) if there else {}
+    lost: dict[Partition, int] = {}
+    for partition, part in parts.items():
+        start, end = ends.get(partition, (part.next, part.next))
+        if part.topic_id and ids.get(partition.topic, "") not in ("", part.topic_id):
+            start = part.next  # all that was read is of a topic that is gone
+        gone = max(0, min(start, part.next) - part.lost) + max(0, part.next - max(end, start))
+        if gone:
+            lost[partition] = gone
     if lost:
         topics = ", ".join(sorted({partition.topic for partition in lost}))
         raise InvalidInput(

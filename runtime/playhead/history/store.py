@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, exc
 
 from playhead.errors import HistoryMisfit
 from playhead.history.bulk import bulk_of
-from playhead.history.databases import READS, Place, place_of
+from playhead.history.databases import READS, Place, broken, place_of
 from playhead.history.projection import Rows
 from playhead.history.schema import FORMAT, META, OFFSET_BITS, PART
 from playhead.records import Partition
@@ -108,7 +108,15 @@ class HistoryStore:
         return self._generation
 
     def _check_format(self) -> None:
-        found = self.meta("format")
+        try:
+            found = self.meta("format")
+        except exc.DBAPIError as error:
+            if not self.place.is_broken(self._generation, error.orig):
+                raise
+            raise broken(self.place.name, error) from error
+        except Moved:  # a rebuild came between
+            self.follow()
+            found = self.meta("format")
         if found != FORMAT:
             raise HistoryMisfit(
                 f"the history in {self.place.name} has format {found or 'unknown'}; this Playhead writes {FORMAT}.",
