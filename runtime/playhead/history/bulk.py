@@ -59,14 +59,18 @@ def _sums(rows: Rows) -> list[tuple[Table, list[Row]]]:
 
 
 def _settle(db: Connection, rows: Rows) -> None:
-    """Let the letters that were written or settled just now be what the last of their settlements says."""
+    """Let the letters that were written or settled just now be what the first of their settlements says.
+
+    Retried before discarded, whenever: two people may settle one letter, and what was run must not look otherwise.
+    """
     ids = sorted({row[0] for row in rows.settlements} | {row[1] for row in rows.letters})
     for first in range(0, len(ids), 500):
         some = ids[first : first + 500]
         found = sa.select(SETTLEMENT.c.letter_id, SETTLEMENT.c.at_ms, SETTLEMENT.c.state)
-        found = found.where(SETTLEMENT.c.letter_id.in_(some)).order_by(SETTLEMENT.c.at_ms, SETTLEMENT.c.state)
-        last = {row.letter_id: (row.state, row.at_ms) for row in db.execute(found)}
-        for id_, (state, at_ms) in sorted(last.items()):
+        found = found.where(SETTLEMENT.c.letter_id.in_(some)).order_by(SETTLEMENT.c.state, SETTLEMENT.c.at_ms.desc())
+        # "discarded" is before "retried": the last of each is the one that counts.
+        deciding = {row.letter_id: (row.state, row.at_ms) for row in db.execute(found)}
+        for id_, (state, at_ms) in sorted(deciding.items()):
             db.execute(sa.update(LETTER).where(LETTER.c.id == id_).values(state=state, settled_ms=at_ms))
 
 

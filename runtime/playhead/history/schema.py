@@ -151,7 +151,8 @@ LETTER = _table(
     Index("letter_job", "job_id", "at_ms", "place"),
 )
 _partial("letter_run", LETTER.c.run_id)
-"""`state` is open, retried or discarded: what the last of its settlements says, by the log's time."""
+"""`state` is open, retried or discarded: retried where any of its settlements says so;
+`settled_ms` is the first one's of these, by the log's time."""
 
 SETTLEMENT = _table(
     "settlement",
