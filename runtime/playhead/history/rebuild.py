@@ -74,12 +74,14 @@ async def _rebuild(
     broker: Broker, place: Place, old: HistoryStore | None, prefix: str, progress: Progress, *, accept_loss: bool
 ) -> int:
     kept: dict[str, str] = {PREFIX: prefix}
+    numbers: dict[Partition, int] = {}
     bounds = await in_the_log(broker, prefix)
     if old is not None:
         await asyncio.to_thread(old.claim, prefix)
         kept |= {name: value for name in (ID, HORIZON) if (value := old.meta(name))}
         if not accept_loss:
             await _refuse_loss(broker, old.parts(), bounds)
+        numbers = {partition: part.number for partition, part in old.parts().items()}
     current = place.current()
     for number in place.generations():
         if number != current:
@@ -87,12 +89,12 @@ async def _rebuild(
     number = current + 1
     new = await asyncio.to_thread(new_generation, place, number, kept)
     try:
-        read = await _catch_up(broker, new, prefix, bounds, progress)
+        read = await _catch_up(broker, new, prefix, bounds, progress, numbers)
         await prune(new, await asyncio.to_thread(horizon_ms, new))
         if old is None:
             await asyncio.to_thread(place.switch, number)
         else:
-            read += await _take_over(broker, old, new, prefix)
+            read += await _take_over(broker, old, new, prefix, numbers)
     finally:
         new.close()
     if current:
@@ -123,13 +125,18 @@ async def _refuse_loss(
 
 
 async def _catch_up(
-    broker: Broker, new: HistoryStore, prefix: str, bounds: Mapping[Partition, tuple[int, int]], progress: Progress
+    broker: Broker,
+    new: HistoryStore,
+    prefix: str,
+    bounds: Mapping[Partition, tuple[int, int]],
+    progress: Progress,
+    numbers: Mapping[Partition, int],
 ) -> int:
     """Read to the log's end, again and again, until little is left."""
     read, positions = 0, {partition: start for partition, (start, _) in bounds.items()}
     for _ in range(_MAX_ROUNDS):
         spans = {p: Span(positions.get(p, start), end) for p, (start, end) in bounds.items()}
-        await fill(broker, new, prefix, spans, progress, "building the history")
+        await fill(broker, new, prefix, spans, progress, "building the history", numbers)
         positions = {partition: span.next for partition, span in spans.items()}
         read += sum(span.next - span.first for span in spans.values())
         bounds = await in_the_log(broker, prefix)
@@ -138,7 +145,9 @@ async def _catch_up(
     return read
 
 
-async def _take_over(broker: Broker, old: HistoryStore, new: HistoryStore, prefix: str) -> int:
+async def _take_over(
+    broker: Broker, old: HistoryStore, new: HistoryStore, prefix: str, numbers: Mapping[Partition, int]
+) -> int:
     """Hold the old one, read what it has more, and switch: no reader ever sees less than before."""
     holding = old.held()
     held = await asyncio.to_thread(holding.__enter__)
@@ -148,7 +157,7 @@ async def _take_over(broker: Broker, old: HistoryStore, new: HistoryStore, prefi
         ends = {p: min(held.get(p, start), end) for p, (start, end) in bounds.items()}
         spans = {p: Span(positions.get(p, bounds[p][0]), end) for p, end in ends.items()}
         spans = {partition: span for partition, span in spans.items() if span.next > span.first}
-        await fill(broker, new, prefix, spans)
+        await fill(broker, new, prefix, spans, numbers=numbers)
         await asyncio.to_thread(new.place.switch, new.generation)
     finally:
         await asyncio.to_thread(holding.__exit__, None, None, None)

@@ -235,15 +235,26 @@ class HistoryStore:
         with self.reading() as db:
             return {Partition(row.topic, row.partition): row.next for row in db.execute(sa.select(PART))}
 
-    def begin(self, starts: Mapping[Partition, int], topic_ids: Mapping[str, str] | None = None) -> None:
-        """Take up partitions that were not read before: they are read from these offsets on."""
-        ids = topic_ids or {}
+    def begin(
+        self,
+        starts: Mapping[Partition, int],
+        topic_ids: Mapping[str, str] | None = None,
+        numbers: Mapping[Partition, int] | None = None,
+    ) -> None:
+        """Take up partitions that were not read before: they are read from these offsets on.
+
+        Args:
+            numbers: of those that had one in the generation before. Lists are in the order of places where times are
+                the same, and a cursor is one of those: it stays what it was.
+        """
+        ids, kept = topic_ids or {}, numbers or {}
         with self.transaction() as db:
             self.place.hold(db)
             known = {Partition(row.topic, row.partition) for row in db.execute(sa.select(PART))}
-            number = db.scalar(sa.select(sa.func.coalesce(sa.func.max(PART.c.number), 0))) or 0
+            last = max(db.scalar(sa.select(sa.func.max(PART.c.number))) or 0, *kept.values(), 0)
             for partition in sorted(starts.keys() - known):
-                number += 1
+                if (number := kept.get(partition)) is None:
+                    number = last = last + 1
                 topic, at, start = partition.topic, partition.partition, starts[partition]
                 row = {"number": number, "topic": topic, "partition": at, "next": start, "lost": start}
                 db.execute(sa.insert(PART).values(**row, topic_id=ids.get(topic, "")))
