@@ -43,6 +43,15 @@ def project_all(store: HistoryStore, records: list[Stored]) -> None:
     store.write(rows, spans)
 
 
+def test_records_without_key_value_and_headers_stop_nothing(store: HistoryStore) -> None:
+    store.begin(dict.fromkeys(PARTITIONS, 0))
+    names = ["run.failed", "dead-letter.created", "dead-letter.retried", "user.made"]
+    for offset, pairs in enumerate([[], *([("ce_type", name.encode())] for name in names)]):
+        for topic in ("run", "dead-letter", "user"):
+            project_all(store, [Stored(topic, 0, offset, 1_000, None, None, pairs)])
+    assert set(store.positions().values()) == {0, 5}
+
+
 class TestTexts:
     def test_of_any_length_fit_into_every_index_together(self, store: HistoryStore) -> None:
         """PostgreSQL has indexes of several columns, and no entry of one may take more than 2,704 bytes."""

@@ -186,7 +186,7 @@ def _project_letters(records: Iterable[StoredRecord], base: int, rows: Rows) -> 
                     wrapped.get(CE_TYPE),
                     "open",
                     None,
-                    record.value,
+                    record.value or b"",
                 )
             )
         elif (state := SETTLED_BY.get(name)) is not None:
