@@ -367,7 +367,7 @@ def _read_cursor(text: str | None, key_of: Callable[[str], Any]) -> tuple[int, A
 
 def _bigint(text: str) -> int:
     number = int(text)
-    if number.bit_length() > 63:
+    if not -(2**63) <= number < 2**63:
         raise ValueError("it is in no column")
     return number
 
