@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -14,9 +15,13 @@ from hypothesis import strategies as st
 
 from playhead.errors import InvalidInput
 from playhead.history.chain import Node, chain_of
+from playhead.history.projection import Rows, project
 from playhead.history.reading import Snapshot
 from playhead.history.statistics import Span, counts_as_of, event_sums, run_sums, state_as_of, total
 from playhead.history.store import HistoryStore
+from playhead.history.store import Span as Offsets
+from playhead.records import Partition
+from tests.history.logs import at, letter
 from tests.history.scene import History, Scene
 
 HOUR_MS = 3_600_000
@@ -62,6 +67,40 @@ class TestEvents:
         assert ids(now.events(payload={"address.city": "Rome"})) == ["a"]
         assert ids(now.events(payload={"ok": "null", "userId": "7"})) == ["b", "a"]
         assert ids(now.events(payload={"nothing": "x"})) == []
+
+    @pytest.mark.parametrize(
+        ("value", "found_by"),
+        [
+            (True, ["true"]),
+            (1, ["1", "1.0"]),
+            (0, ["0"]),
+            (False, ["false"]),
+            (None, ["null"]),
+            ("", []),
+            ("1", ["1", '"1"']),
+            ("true", ["true"]),
+            ("%_\\'\0", ["%_\\'\0"]),
+            ([1, True], ["[1,true]", "[1, true]"]),
+            ({"a": 0}, ['{"a": 0}']),
+            (1e300, []),
+        ],
+    )
+    def test_are_found_by_fields_of_every_type(
+        self, scene: Scene, now: Snapshot, value: Any, found_by: list[str]
+    ) -> None:
+        scene.event("a", payload=json.dumps({"x": value}).encode())
+        asked = ["true", "false", "1", "1.0", "0", "null", "none", "%", "_", "[1,true]", "[1, true]", "[1,1]", "\ud800"]
+        asked += ['"1"', '{"a": 0}', '{"a": false}', "%_\\'\0", "[" * 2_000]
+        assert [text for text in asked if now.events(payload={"x": text}).items] == sorted(found_by, key=asked.index)
+
+    @pytest.mark.parametrize("text", ["%", "_", "user\0", "\ud800", "user'--", "u" * 3_000, "."])
+    def test_whatever_is_asked_for_is_answered(self, scene: Scene, now: Snapshot, text: str) -> None:
+        scene.event("user", "user.created")
+        assert now.events(name=text).items == now.events(key=text).items == now.runs(job_id=text).items == []
+        assert now.runs(event_id=text).items == now.letters(job_id=text).items == now.letters_of(text) == []
+        assert now.event(text) is now.run(text) is now.letter(text) is None
+        assert chain_of(now, text).root.at_ms is None
+        assert run_sums(now, Span(0, 60, 60), text) == {}
 
     def test_search_that_looks_at_much_goes_on_in_the_next_page(
         self, scene: Scene, now: Snapshot, monkeypatch: pytest.MonkeyPatch
@@ -116,7 +155,10 @@ class TestEvents:
         newest_first = sorted(range(len(times)), key=lambda n: (times[n], n), reverse=True)
         assert early == [f"e{n}" for n in newest_first]
 
-    @pytest.mark.parametrize("cursor", ["x", "!!", "MTIz", "w6k", "fA"])
+    @pytest.mark.parametrize(
+        "cursor",
+        ["x", "!!", "MTIz", "w6k", "fA", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5fDE", "MXw5OTk5OTk5OTk5OTk5OTk5OTk5OTk5", "MXxh"],
+    )
     def test_cursor_that_is_none_is_refused(self, now: Snapshot, cursor: str) -> None:
         with pytest.raises(InvalidInput, match="cursor"):
             now.events(cursor=cursor)
@@ -239,3 +281,17 @@ class TestSums:
                 counts = counts_as_of(now, at)
             scene.store.close()
         assert {(job, state): n for job, states in counts.items() for state, n in states.items()} == expected
+
+
+def test_letters_of_a_run_are_found_among_any_number_of_others(scene: Scene, now: Snapshot) -> None:
+    """A run that waits for its retries for long ends after thousands of others."""
+    scene.told("e", "retrying", 1_000)
+    records = [at(offset, letter(f"l{offset}", at_ms=2_000)) for offset in range(600)]
+    place = Partition("dead-letter", 7)
+    scene.store.begin({place: 0})
+    rows = Rows()
+    project(records, "dead-letter", scene.store.base(place), rows)
+    scene.store.write(rows, {place: Offsets(0, 600)})
+    run = scene.told("e", "failed", 3_000, attempt=2)
+    scene.letter("mine", 3_000)
+    assert [one.id for one in now.letters_of(run)] == ["mine"]

@@ -90,20 +90,25 @@ class TestWriting:
         assert (run.state, run.began_ms, run.ended_ms) == ("succeeded", 8_000, 12_000)
 
     @pytest.mark.parametrize("settlement_first", [True, False])
-    def test_letter_is_what_its_last_settlement_says(self, store: HistoryStore, settlement_first: bool) -> None:
+    def test_letter_is_retried_where_any_settlement_says_so(self, store: HistoryStore, settlement_first: bool) -> None:
         """The two may be in different partitions, and so be read in any order."""
         steps = [
             ([at(0, letter("a"))], {LETTERS: Span(0, 1)}),
             (
-                [at(0, letter("a", "discarded", partition=1, at_ms=9_000)), at(1, letter("a", "retried", partition=1))],
-                {OTHERS: Span(0, 2)},
+                [
+                    at(0, letter("a", "retried", partition=1, at_ms=8_500)),
+                    at(1, letter("a", "discarded", partition=1, at_ms=9_000)),
+                    at(2, letter("a", "discarded", partition=1, at_ms=8_000)),
+                    at(3, letter("a", "retried", partition=1, at_ms=8_700)),
+                ],
+                {OTHERS: Span(0, 4)},
             ),
         ]
         for records, spans in reversed(steps) if settlement_first else steps:
             write(store, records, spans)
         with store.reading() as db:
             (found,) = db.execute(sa.select(LETTER))
-        assert (found.state, found.settled_ms) == ("discarded", 9_000)
+        assert (found.state, found.settled_ms) == ("retried", 8_500)
 
     @pytest.mark.parametrize(
         "value", [b"\0\xff", b'{"runId": "a\\u0000"}', b"[]", b"7", None, b'{"runId": "' + b"x" * 9_000 + b'"}']

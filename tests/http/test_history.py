@@ -102,6 +102,30 @@ class TestEvents:
         (below,) = chain["root"]["children"]
         assert (chain["root"]["id"], below["id"], below["children"][0]["id"]) == ("a", run, "b")
 
+    async def test_chain_of_any_depth_is_shown(self, http: httpx.AsyncClient, scene: Scene) -> None:
+        scene.event("c0", cause="c1")  # a circle has no end
+        scene.event("c1", cause="c0")
+        for n in range(300):
+            scene.event(f"d{n}", cause=f"d{n - 1}" if n else "")
+        for event_id in ("c0", "d0", "d299"):
+            chain = await got(http, f"/api/events/{event_id}/chain")
+            depth, node = 0, chain["root"]
+            while node["children"]:
+                depth, node = depth + 1, node["children"][0]
+            assert depth >= (1 if event_id == "c0" else 64)
+
+    @pytest.mark.parametrize("depth", [90, 190, 250, 600, 1_020])
+    async def test_payload_of_any_depth_is_shown(self, http: httpx.AsyncClient, scene: Scene, depth: int) -> None:
+        payload = b"[" * depth + b"]" * depth
+        scene.event("a")
+        scene.write("user", 0, 1_000, "k", payload, type="user.created", id="d", source="/test")
+        run = scene.told("d", "failed", 2_000)
+        body = b'{"runId": "%b", "jobId": "j", "output": %b, "logs": [%b]}' % (run.encode(), payload, payload)
+        scene.write("run", 0, 3_000, run, body, type="run.succeeded", id="x")
+        event = await got(http, "/api/events/d")
+        assert ("payloadBase64" in event) == (depth > 199)
+        assert len((await got(http, f"/api/runs/{run}"))["attempts"]) == 2
+
     @pytest.mark.parametrize("path", ["/api/events/x", "/api/events/x/chain", "/api/runs/x", "/api/dead-letters/x"])
     async def test_what_history_does_not_have_is_404(self, http: httpx.AsyncClient, path: str) -> None:
         answer = await http.get(path)

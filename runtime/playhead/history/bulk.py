@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Connection, Engine, Float, Integer, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 
+from playhead.history.databases import SETTLING_LOCK
 from playhead.history.projection import Rows
 from playhead.history.schema import DURATION, EVENT, EVENT_COUNT, LETTER, RUN, RUN_COUNT, RUN_EVENT, SETTLEMENT
 
@@ -58,14 +59,18 @@ def _sums(rows: Rows) -> list[tuple[Table, list[Row]]]:
 
 
 def _settle(db: Connection, rows: Rows) -> None:
-    """Let the letters that were written or settled just now be what the last of their settlements says."""
+    """Let the letters that were written or settled just now be what the first of their settlements says.
+
+    Retried before discarded, whenever: two people may settle one letter, and what was run must not look otherwise.
+    """
     ids = sorted({row[0] for row in rows.settlements} | {row[1] for row in rows.letters})
     for first in range(0, len(ids), 500):
         some = ids[first : first + 500]
         found = sa.select(SETTLEMENT.c.letter_id, SETTLEMENT.c.at_ms, SETTLEMENT.c.state)
-        found = found.where(SETTLEMENT.c.letter_id.in_(some)).order_by(SETTLEMENT.c.at_ms, SETTLEMENT.c.state)
-        last = {row.letter_id: (row.state, row.at_ms) for row in db.execute(found)}
-        for id_, (state, at_ms) in sorted(last.items()):
+        found = found.where(SETTLEMENT.c.letter_id.in_(some)).order_by(SETTLEMENT.c.state, SETTLEMENT.c.at_ms.desc())
+        # "discarded" is before "retried": the last of each is the one that counts.
+        deciding = {row.letter_id: (row.state, row.at_ms) for row in db.execute(found)}
+        for id_, (state, at_ms) in sorted(deciding.items()):
             db.execute(sa.update(LETTER).where(LETTER.c.id == id_).values(state=state, settled_ms=at_ms))
 
 
@@ -125,7 +130,11 @@ class PostgresBulk:
             for table, sums in _sums(rows):
                 if sums:
                     cursor.executemany(self._add[table], sums)
-        _settle(db, rows)
+        if rows.letters or rows.settlements:
+            # A letter and what settles it may be written by two at once, in two partitions. The second one sees, after
+            # the first one's end, what that has written, and settles both.
+            db.execute(sa.select(sa.func.pg_advisory_xact_lock(SETTLING_LOCK)))
+            _settle(db, rows)
 
 
 def folded(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:

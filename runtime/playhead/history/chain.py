@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from playhead.events import MAX_CAUSATION_DEPTH
-from playhead.history.reading import Snapshot
+from playhead.history.reading import Snapshot, asked
 from playhead.history.schema import EVENT, RUN
 
 CHAIN_NODES_MAX = 200
@@ -40,7 +40,7 @@ class Chain:
 
 def chain_of(now: Snapshot, event_id: str) -> Chain:
     """The chain that an event is in: up to where it began, and from there all that follows, level by level."""
-    root = _event(now, _first_cause(now, event_id))
+    root = _event(now, _first_cause(now, asked(event_id)))
     level, count = [root], 1
     while level and count < CHAIN_NODES_MAX:
         runs, events = _next_level(now, level)

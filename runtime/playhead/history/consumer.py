@@ -333,7 +333,7 @@ class Historian:
             await self._clock.sleep(_LOOK_SECONDS)
             if self._phase is not Phase.RUNNING:
                 continue
-            with contextlib.suppress(*_AWAY, Moved, UnknownTopic):  # the loop meets it too, and says so
+            with contextlib.suppress(*_AWAY, Moved, UnknownTopic, CheckpointLost):  # the loop meets it, and says so
                 await self._look_at_database()
                 if self._clock.monotonic() - looked >= self._settings.metadata_max_age_seconds:
                     looked = self._clock.monotonic()

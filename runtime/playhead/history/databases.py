@@ -36,6 +36,7 @@ SCHEMA = "playhead_history"
 READS = "playhead_reads"
 """The execution option of a connection for writing that only reads now, and waits for no writer."""
 _CREATING_LOCK, _REBUILDING_LOCK, _PRUNING_LOCK = 0x706C6179_0001, 0x706C6179_0002, 0x706C6179_0003
+SETTLING_LOCK = 0x706C6179_0004
 """PostgreSQL's advisory locks are numbers that all who use the database share: "play"."""
 
 
@@ -85,6 +86,10 @@ class Place(Protocol):
         """Whether nobody else rebuilds; nobody else does until the block ends."""
         ...
 
+    def is_broken(self, number: int, error: BaseException | None) -> bool:
+        """Whether the driver's error says that a generation is no history, or none any more: no waiting helps."""
+        ...
+
     def close(self) -> None:
         """Close its own connections."""
         ...
@@ -123,12 +128,35 @@ def answering(name: str) -> Iterator[None]:
 
     Raises:
         DatabaseUnavailable: it does not answer.
+        HistoryMisfit: it is broken.
     """
     try:
         yield
-    except (exc.OperationalError, exc.InterfaceError) as error:
-        why = str(error.orig).strip().splitlines()[0].rstrip(".")
-        raise DatabaseUnavailable(f"the history in {name} does not answer: {why}.") from error
+    except exc.DatabaseError as error:
+        if isinstance(error, exc.OperationalError):
+            raise DatabaseUnavailable(f"the history in {name} does not answer: {_why(error)}.") from error
+        if _is_corrupt(error.orig):
+            raise broken(name, error) from error
+        raise
+    except exc.InterfaceError as error:
+        raise DatabaseUnavailable(f"the history in {name} does not answer: {_why(error)}.") from error
+
+
+def broken(name: str, error: exc.DBAPIError) -> HistoryMisfit:
+    """What there is can't be read."""
+    return HistoryMisfit(
+        f"the history in {name} is broken: {_why(error)}.",
+        remedy="Build it again from the log: playhead history rebuild",
+    )
+
+
+def _why(error: exc.DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0].rstrip(".")
+
+
+def _is_corrupt(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it says more of the same
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class SqlitePlace:
@@ -232,6 +260,9 @@ class SqlitePlace:
     def only_one_prunes(self, db: Connection) -> bool:
         return True
 
+    def is_broken(self, number: int, error: BaseException | None) -> bool:
+        return _is_corrupt(error) or not self.path(number).is_file() or "no such table" in str(error)
+
     def close(self) -> None:
         """It has none."""
 
@@ -330,6 +361,11 @@ class PostgresPlace:
 
     def only_one_prunes(self, db: Connection) -> bool:
         return bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_PRUNING_LOCK))))
+
+    def is_broken(self, number: int, error: BaseException | None) -> bool:
+        from psycopg.errors import UndefinedTable
+
+        return isinstance(error, UndefinedTable)
 
     def close(self) -> None:
         self._control.dispose()

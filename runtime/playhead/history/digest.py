@@ -30,12 +30,16 @@ from playhead.history.schema import (
     RUN,
     RUN_COUNT,
     RUN_EVENT,
+    SETTLEMENT,
 )
 from playhead.records import Partition
 from playhead.serde import CE_ID, CE_TYPE
 
-TABLES = (EVENT, RUN_EVENT, LETTER, RUN, EVENT_COUNT, RUN_COUNT, DURATION)
+TABLES = (EVENT, RUN_EVENT, LETTER, SETTLEMENT, RUN, EVENT_COUNT, RUN_COUNT, DURATION)
+_PLACED = (EVENT, RUN_EVENT, LETTER, SETTLEMENT)
 BUCKETS = 4_096
+NO_HORIZON = -(2**63)
+"""Nothing is before it."""
 _FETCH_ROWS = 5_000
 _OFFSET_MASK = (1 << OFFSET_BITS) - 1
 _MODULUS = 1 << 128
@@ -71,7 +75,7 @@ class Excluded:
     """
 
     starts: Mapping[Partition, int]
-    horizon_ms: int = 0
+    horizon_ms: int = NO_HORIZON
     runs: set[str] = field(default_factory=set)
     letters: set[str] = field(default_factory=set)
     sums: Rows = field(default_factory=Rows)
@@ -117,7 +121,8 @@ def excluded(db: Connection, starts: Mapping[Partition, int], horizon_ms: int) -
             found.runs.add(run_id)
             headers = [(CE_TYPE, name.encode()), (CE_ID, b"")]
             project([_Told(*partition, 0, at_ms, None, body, headers)], "run", 0, found.sums)
-        found.letters.update(id_ for (id_,) in _stream(db, f"SELECT letter_id FROM settlement WHERE {where}"))
+        for ids in (f"SELECT id FROM letter WHERE {where}", f"SELECT letter_id FROM settlement WHERE {where}"):
+            found.letters.update(id_ for (id_,) in _stream(db, ids))
     return found
 
 
@@ -146,7 +151,7 @@ def buckets(db: Connection, table: Table, without: Excluded, *, subtract: bool) 
 
 def rows_of(db: Connection, table: Table, without: Excluded, *, subtract: bool) -> Iterator[Row]:
     """The rows of a table that are compared."""
-    if table in (EVENT, RUN_EVENT, LETTER):
+    if table in _PLACED:
         return _placed(db, table, without)
     if table is RUN:
         return _runs(db, without)
@@ -155,18 +160,21 @@ def rows_of(db: Connection, table: Table, without: Excluded, *, subtract: bool) 
 
 def _placed(db: Connection, table: Table, without: Excluded) -> Iterator[Row]:
     names = [column.name for column in table.c if column.name != "place"]
-    horizon, letter = without.horizon_ms, table is LETTER
-    condition = f"at_ms >= {horizon}" + (" OR state = 'open'" if letter else "")
+    condition = f"at_ms >= {without.horizon_ms}"
+    if table is LETTER:
+        condition += " OR state = 'open'"
+    elif table is SETTLEMENT and without.horizon_ms != NO_HORIZON:  # it goes with its letter
+        condition = f"EXISTS (SELECT 1 FROM letter WHERE id = letter_id AND letter.at_ms >= {without.horizon_ms})"
     partitions, starts = _partitions(db), without.starts
-    run_id_at = names.index("run_id") if table is RUN_EVENT else None
-    id_at = names.index("id") if letter else None
+    letter_id_at = names.index("id" if table is LETTER else "letter_id") if table in (LETTER, SETTLEMENT) else None
+    keyed = [names.index(column.name) for column in table.primary_key if column.name != "place"]
     for place, *rest in _stream(db, f"SELECT place, {', '.join(names)} FROM {table.name} WHERE {condition}"):
-        topic, number = partition = partitions[place >> OFFSET_BITS]
+        number = place >> OFFSET_BITS
+        topic, number = partition = partitions.get(number) or Partition(f"part {number}", 0)
         offset = place & _OFFSET_MASK
-        if offset < starts.get(partition, 0) or (id_at is not None and rest[id_at] in without.letters):
+        if offset < starts.get(partition, 0) or (letter_id_at is not None and rest[letter_id_at] in without.letters):
             continue
-        key = (topic, number, offset) if run_id_at is None else (topic, number, offset, rest[run_id_at])
-        yield Row((table.name, topic, number), key, tuple(rest))
+        yield Row((table.name, topic, number), (topic, number, offset, *(rest[at] for at in keyed)), tuple(rest))
 
 
 def _runs(db: Connection, without: Excluded) -> Iterator[Row]:
@@ -251,6 +259,6 @@ def differences(
 
 
 def _value_names(table: Table) -> list[str]:
-    if table in (EVENT, RUN_EVENT, LETTER):
+    if table in _PLACED:
         return [column.name for column in table.c if column.name != "place"]
     return [column.name for column in table.c if column.name != "id" and not column.primary_key]

@@ -35,15 +35,19 @@ async def fill(
     spans: Mapping[Partition, Span],
     progress: Progress = no_progress,
     doing: str = "reading the log",
+    numbers: Mapping[Partition, int] | None = None,
 ) -> None:
     """Read these spans and write them. A partition that is new in the database begins at its span's first offset.
+
+    Args:
+        numbers: as `HistoryStore.begin` has them.
 
     Raises:
         CheckpointLost: retention takes what is being read.
         BrokerUnavailable, UnknownTopic, NotAuthorized: from the broker.
     """
     ids = {topic: (await broker.topic(topic)).id for topic in {partition.topic for partition in spans}}
-    await asyncio.to_thread(store.begin, {partition: span.first for partition, span in spans.items()}, ids)
+    await asyncio.to_thread(store.begin, {partition: span.first for partition, span in spans.items()}, ids, numbers)
     await asyncio.to_thread(store.parts)
     scribe = Scribe(store, prefix)
     done, total = 0, sum(span.next - span.first for span in spans.values())

@@ -23,7 +23,7 @@ from playhead.events import short_text
 from playhead.history.reading import Letter, Snapshots
 from playhead.ids import new_event_id, run_id
 from playhead.records import Headers, Partition, Record, StoredRecord
-from playhead.replay import Replay
+from playhead.replay import Replay, replay_of
 from playhead.run import DeadLetter, DeadLetterDiscarded, DeadLetterRetried
 from playhead.serde import (
     CAUSATION,
@@ -136,6 +136,8 @@ class Letters:
             key, value, headers = told.key_bytes(), told.value_bytes(), headers_of(told)
         replay = Replay(letter.id, told.run_id or letter.id, told.job_id)
         headers = [pair for pair in headers if pair[0] not in _OF_REPLAYS] + replay.headers()
+        if replay_of(dict(headers)) is None:  # every job would take the copy for an event
+            raise NotReplayable(letter.id, "its ids are not as Playhead writes them")
         return Record(told.topic, told.partition, key, value, headers, self._now_ms())
 
     def _settlement(self, found: _Found, event: DeadLetterRetried | DeadLetterDiscarded) -> Record:

@@ -64,7 +64,7 @@ async def look(broker: Broker, partitions: Collection[Partition], parts: Mapping
     return seen
 
 
-_REBUILD = "Build it again from what there is: playhead history rebuild"
+_REBUILD = "Build it again from what there is: playhead history rebuild --accept-loss"
 
 
 def _why_it_stops(partition: Partition, part: Part, start: int, end: int, topic_id: str) -> HistoryStopped | None:

@@ -43,8 +43,9 @@ from playhead.timer import read_moment
 from playhead.topics import DEAD_LETTER, RUN
 
 MAX_ERROR_CHARS = 500
-MAX_TEXT_BYTES = 2_048
-"""Of a text in a column of its own; bodies have all of it. An entry of PostgreSQL's indexes takes 2,704 bytes."""
+MAX_TEXT_BYTES = 1_280
+"""Of a text in a column of its own; bodies have all of it. An entry of PostgreSQL's indexes takes 2,704 bytes, and may
+be of two such texts."""
 MAX_DURATION_MS = 1e12
 
 _IN_COLUMNS = frozenset({CE_ID, CE_TYPE, CE_SOURCE, CAUSATION, CORRELATION, SENT_BY})
@@ -102,7 +103,7 @@ def _project_events(records: Iterable[StoredRecord], base: int, rows: Rows) -> N
             continue
         id_ = _text(headers.get(CE_ID))
         name = _text(headers.get(CE_TYPE))
-        key = None if record.key is None else _fitting(record.key.decode(errors="replace"))
+        key = None if record.key is None else fitting(record.key.decode(errors="replace"))
         correlation = _text(headers.get(CORRELATION))
         at_ms = record.timestamp
         rows.events.append(
@@ -185,7 +186,7 @@ def _project_letters(records: Iterable[StoredRecord], base: int, rows: Rows) -> 
                     wrapped.get(CE_TYPE),
                     "open",
                     None,
-                    record.value,
+                    record.value or b"",
                 )
             )
         elif (state := SETTLED_BY.get(name)) is not None:
@@ -197,8 +198,8 @@ def _steps(minute: int) -> Sequence[tuple[int, int]]:
     return (SECONDS_PER_MINUTE, at), (SECONDS_PER_HOUR, at - at % SECONDS_PER_HOUR)
 
 
-def _fitting(text: str) -> str:
-    """As PostgreSQL takes it: without NUL, and short enough for an index. Playhead's own texts are."""
+def fitting(text: str) -> str:
+    """As a column has it: without NUL, for PostgreSQL, and short enough for an index. Playhead's own texts are so."""
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
     if len(text) > MAX_TEXT_BYTES // 4 and len(text.encode()) > MAX_TEXT_BYTES:
@@ -208,26 +209,26 @@ def _fitting(text: str) -> str:
 
 def _text(data: bytes | None) -> str:
     """A header's text, as long as an id may be: foreign ones may say anything."""
-    return _fitting(data.decode(errors="replace")[:MAX_ID_CHARS]) if data else ""
+    return fitting(data.decode(errors="replace")[:MAX_ID_CHARS]) if data else ""
 
 
 def _string(told: dict[str, Any], name: str) -> str:
     value = told.get(name)
-    return _fitting(value) if isinstance(value, str) else ""
+    return fitting(value) if isinstance(value, str) else ""
 
 
 def _number(value: object) -> float:
     """A number that is none of its kind counts as 0: NaN can't be here, it has no JSON form."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0.0
-    return float(min(max(value, 0), MAX_DURATION_MS))
+    return float(min(max(value, 0), MAX_DURATION_MS)) + 0.0  # so that -0.0, which SQLite has not, is 0.0
 
 
 def _error(error: object) -> str | None:
     if not isinstance(error, dict):
         return None
     words = [value for name in ("type", "message") if isinstance(value := error.get(name), str)]
-    return _fitting(shortened(": ".join(words), MAX_ERROR_CHARS))
+    return fitting(shortened(": ".join(words), MAX_ERROR_CHARS))
 
 
 def _other_headers(headers: Sequence[tuple[str, bytes]]) -> bytes:

@@ -100,8 +100,10 @@ def _letters(db: Connection, horizon: int) -> int:
     old = sa.select(LETTER.c.place, LETTER.c.id).where((LETTER.c.at_ms < horizon) & (LETTER.c.state != "open"))
     found = db.execute(old.order_by(LETTER.c.at_ms).limit(STEP_ROWS // 2)).all()
     if found:
-        db.execute(sa.delete(SETTLEMENT).where(SETTLEMENT.c.letter_id.in_([row.id for row in found])))
         db.execute(sa.delete(LETTER).where(LETTER.c.place.in_([row.place for row in found])))
+        another = sa.exists().where(LETTER.c.id == SETTLEMENT.c.letter_id)
+        of_these = SETTLEMENT.c.letter_id.in_([row.id for row in found])
+        db.execute(sa.delete(SETTLEMENT).where(of_these & ~another))
     return len(found)
 
 

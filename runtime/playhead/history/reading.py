@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Row, Select, Table
 
 from playhead.errors import InvalidInput
+from playhead.history.projection import fitting
 from playhead.history.schema import EVENT, LETTER, OFFSET_BITS, RUN, RUN_EVENT
 from playhead.history.states import STATE_AFTER
 from playhead.history.store import Part, parts_of
@@ -34,6 +35,8 @@ PAGE_MAX = 500
 SCANNED_EVENTS_MAX = 20_000
 """What one page looks at, where payloads have to be read: it may then have fewer than asked for, and go on."""
 _SCAN_AT_ONCE = 500
+MAX_DEPTH = 200
+"""Of JSON that is shown as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,7 @@ class Snapshot:
             InvalidInput: the cursor is none.
         """
         filters = _between(EVENT.c.at_ms, since_ms, until_ms)
+        name, key = asked(name), asked(key)
         names = self._names(name) if name and "." not in name else [name] if name else [""]
         if key:
             # A key that is the event's id is not stored twice.
@@ -157,7 +161,7 @@ class Snapshot:
             sources = [[*filters, *one, *by_name] for one in keyed]
         else:
             sources = [[*filters, EVENT.c.name == one] if one else filters for one in names]
-        after = _read_cursor(cursor)
+        after = _read_cursor(cursor, _bigint)
         if not payload:
             return _page(self._events(sources, after, limit + 1), limit, lambda e: (e.at_ms, e.place))
         return self._events_with(payload, sources, after, limit)
@@ -199,7 +203,9 @@ class Snapshot:
 
     def event(self, event_id: str) -> StoredEvent | None:
         """The event of this id; the first, where an id was sent again."""
-        row = self.db.execute(sa.select(EVENT).where(EVENT.c.id == event_id).order_by(EVENT.c.place).limit(1)).first()
+        row = self.db.execute(
+            sa.select(EVENT).where(EVENT.c.id == asked(event_id)).order_by(EVENT.c.place).limit(1)
+        ).first()
         return None if row is None else self._event(row)
 
     def _event(self, row: Row[Any]) -> StoredEvent:
@@ -248,16 +254,16 @@ class Snapshot:
         query = sa.select(RUN).where(*_between(RUN.c.began_ms, since_ms, until_ms))
         for column, wanted in ((RUN.c.job_id, job_id), (RUN.c.state, state), (RUN.c.event_id, event_id)):
             if wanted:
-                query = query.where(column == wanted)
+                query = query.where(column == asked(wanted))
         if state and state != "succeeded":
             query = query.where(RUN.c.state != sa.text("'succeeded'"))  # as the partial index says it
-        query = _newest(query, RUN.c.began_ms, RUN.c.id, _read_cursor(cursor)).limit(limit + 1)
+        query = _newest(query, RUN.c.began_ms, RUN.c.id, _read_cursor(cursor, asked)).limit(limit + 1)
         runs = [StoredRun(*row) for row in self.db.execute(query)]
         return _page(runs, limit, lambda run: (run.began_ms, run.id))
 
     def run(self, run_id: str) -> StoredRun | None:
         """The run of this id."""
-        row = self.db.execute(sa.select(RUN).where(RUN.c.id == run_id)).first()
+        row = self.db.execute(sa.select(RUN).where(RUN.c.id == asked(run_id))).first()
         return None if row is None else StoredRun(*row)
 
     def told(self, run_id: str, *, until_ms: int | None = None) -> list[Told]:
@@ -266,10 +272,12 @@ class Snapshot:
         Args:
             until_ms: of the log's time, included.
         """
-        query = sa.select(RUN_EVENT).where(RUN_EVENT.c.run_id == run_id).order_by(RUN_EVENT.c.place)
+        query = sa.select(RUN_EVENT).where(RUN_EVENT.c.run_id == asked(run_id)).order_by(RUN_EVENT.c.place)
         found = []
         for row in self.db.execute(query):
             body = json_object(row.body)
+            if is_deep(body):
+                body = {}  # no engine's
             if row.name in STATE_AFTER and (until_ms is None or row.at_ms <= until_ms):
                 found.append(Told(row.at_ms, STATE_AFTER[row.name], body))
         return found
@@ -280,16 +288,18 @@ class Snapshot:
         """Dead letters, newest first. Raises as `events`."""
         query = sa.select(LETTER)
         if state:
-            query = query.where(LETTER.c.state == state)
+            query = query.where(LETTER.c.state == asked(state))
         if job_id:
-            query = query.where(LETTER.c.job_id == job_id)
-        query = _newest(query, LETTER.c.at_ms, LETTER.c.place, _read_cursor(cursor)).limit(limit + 1)
+            query = query.where(LETTER.c.job_id == asked(job_id))
+        query = _newest(query, LETTER.c.at_ms, LETTER.c.place, _read_cursor(cursor, _bigint)).limit(limit + 1)
         letters = [Letter(*row) for row in self.db.execute(query)]
         return _page(letters, limit, lambda letter: (letter.at_ms, letter.place))
 
     def letter(self, letter_id: str) -> Letter | None:
         """The dead letter of this id."""
-        row = self.db.execute(sa.select(LETTER).where(LETTER.c.id == letter_id).limit(1)).first()
+        row = self.db.execute(
+            sa.select(LETTER).where(LETTER.c.id == asked(letter_id)).order_by(LETTER.c.place).limit(1)
+        ).first()
         return None if row is None else Letter(*row)
 
     def letter_place(self, letter: Letter) -> tuple[str, int, int]:
@@ -299,12 +309,9 @@ class Snapshot:
 
     def letters_of(self, run_id: str) -> list[Letter]:
         """The dead letters of a run: one, but for those of its replays."""
-        run = self.run(run_id)
-        if run is None:
-            return []
-        query = sa.select(LETTER).where(LETTER.c.job_id == run.job_id, LETTER.c.at_ms >= run.began_ms)
-        rows = self.db.execute(query.order_by(LETTER.c.at_ms).limit(PAGE_MAX))
-        return [letter for row in rows if (letter := Letter(*row)).run_id == run_id]
+        query = sa.select(LETTER).where(LETTER.c.run_id == asked(run_id))
+        rows = self.db.execute(query.order_by(LETTER.c.at_ms, LETTER.c.place).limit(PAGE_MAX))
+        return [Letter(*row) for row in rows]
 
     def count_open_letters(self) -> int:
         """How many dead letters nobody has retried or discarded."""
@@ -344,17 +351,30 @@ def _page(rows: list[T], limit: int, place: Callable[[T], tuple[int, Any]]) -> P
 
 
 def _cursor(at_ms: int, key: object) -> str:
-    return urlsafe_b64encode(f"{at_ms}|{'#' if isinstance(key, int) else ''}{key}".encode()).decode().rstrip("=")
+    return urlsafe_b64encode(f"{at_ms}|{key}".encode()).decode().rstrip("=")
 
 
-def _read_cursor(text: str | None) -> tuple[int, Any] | None:
+def _read_cursor(text: str | None, key_of: Callable[[str], Any]) -> tuple[int, Any] | None:
+    """A time, and the key of a row of it: `key_of` its text."""
     if not text:
         return None
     try:
         at, key = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split("|", 1)
-        return int(at), int(key[1:]) if key.startswith("#") else key
+        return _bigint(at), key_of(key)
     except ValueError as error:
         raise InvalidInput(f"cursor {text[:60]!r} is none.", remedy="Give `next` of the page before.") from error
+
+
+def _bigint(text: str) -> int:
+    number = int(text)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("it is in no column")
+    return number
+
+
+def asked(text: str) -> str:
+    """What is asked for, as a column would have it: whatever came in an address or on a command line."""
+    return fitting(text.encode(errors="replace").decode())
 
 
 def _has(payload: bytes | None, wanted: Mapping[str, str]) -> bool:
@@ -366,7 +386,33 @@ def _has(payload: bytes | None, wanted: Mapping[str, str]) -> bool:
             value = value.get(name) if isinstance(value, dict) else None
         if value is None and text != "null":
             return False
-        if value != text and value != _any(text.encode()):
+        if value != text and not _same(value, _any(text.encode(errors="replace"))):
+            return False
+    return True
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON, where `true` is not 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+def is_deep(value: Any) -> bool:
+    """Whether JSON is nested deeper than an answer can be. What was read may be five times as deep."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            below
+            for one in level
+            if isinstance(one, dict | list)
+            for below in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
             return False
     return True
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from playhead.errors import InvalidInput
 from playhead.history.projection import bucket_end_ms
-from playhead.history.reading import Snapshot
+from playhead.history.reading import Snapshot, asked
 from playhead.history.schema import (
     DURATION,
     EVENT_COUNT,
@@ -127,7 +127,7 @@ def _summed(now: Snapshot, table: Any, span: Span, job_id: str, *by: Any) -> Ite
         columns.step == span.sums_step, columns.at >= span.begin, columns.at < span.end
     )
     if job_id:
-        query = query.where(columns.job_id == job_id)
+        query = query.where(columns.job_id == asked(job_id))
     for row in now.db.execute(query.group_by(at, *by)):
         yield (*row[:-1], int(row[-1]))
 

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, exc
 
 from playhead.errors import HistoryMisfit
 from playhead.history.bulk import bulk_of
-from playhead.history.databases import READS, Place, place_of
+from playhead.history.databases import READS, Place, broken, place_of
 from playhead.history.projection import Rows
 from playhead.history.schema import FORMAT, META, OFFSET_BITS, PART
 from playhead.records import Partition
@@ -108,7 +108,15 @@ class HistoryStore:
         return self._generation
 
     def _check_format(self) -> None:
-        found = self.meta("format")
+        try:
+            found = self.meta("format")
+        except exc.DBAPIError as error:
+            if not self.place.is_broken(self._generation, error.orig):
+                raise
+            raise broken(self.place.name, error) from error
+        except Moved:  # a rebuild came between
+            self.follow()
+            found = self.meta("format")
         if found != FORMAT:
             raise HistoryMisfit(
                 f"the history in {self.place.name} has format {found or 'unknown'}; this Playhead writes {FORMAT}.",
@@ -227,15 +235,26 @@ class HistoryStore:
         with self.reading() as db:
             return {Partition(row.topic, row.partition): row.next for row in db.execute(sa.select(PART))}
 
-    def begin(self, starts: Mapping[Partition, int], topic_ids: Mapping[str, str] | None = None) -> None:
-        """Take up partitions that were not read before: they are read from these offsets on."""
-        ids = topic_ids or {}
+    def begin(
+        self,
+        starts: Mapping[Partition, int],
+        topic_ids: Mapping[str, str] | None = None,
+        numbers: Mapping[Partition, int] | None = None,
+    ) -> None:
+        """Take up partitions that were not read before: they are read from these offsets on.
+
+        Args:
+            numbers: of those that had one in the generation before. Lists are in the order of places where times are
+                the same, and a cursor is one of those: it stays what it was.
+        """
+        ids, kept = topic_ids or {}, numbers or {}
         with self.transaction() as db:
             self.place.hold(db)
             known = {Partition(row.topic, row.partition) for row in db.execute(sa.select(PART))}
-            number = db.scalar(sa.select(sa.func.coalesce(sa.func.max(PART.c.number), 0))) or 0
+            last = max(db.scalar(sa.select(sa.func.max(PART.c.number))) or 0, *kept.values(), 0)
             for partition in sorted(starts.keys() - known):
-                number += 1
+                if (number := kept.get(partition)) is None:
+                    number = last = last + 1
                 topic, at, start = partition.topic, partition.partition, starts[partition]
                 row = {"number": number, "topic": topic, "partition": at, "next": start, "lost": start}
                 db.execute(sa.insert(PART).values(**row, topic_id=ids.get(topic, "")))

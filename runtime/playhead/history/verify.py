@@ -15,6 +15,7 @@ from playhead.broker.contract import Broker
 from playhead.errors import HistoryStopped
 from playhead.history.digest import (
     MAX_SUSPECTS,
+    NO_HORIZON,
     TABLES,
     Difference,
     Digest,
@@ -118,7 +119,7 @@ def _compare(
     progress: Progress,
 ) -> Verdict:
     horizon = mine.execute(META.select().where(META.c.name == HORIZON)).one_or_none()
-    without = excluded(mine, starts, int(horizon.value) if horizon is not None else 0)
+    without = excluded(mine, starts, int(horizon.value) if horizon is not None else NO_HORIZON)
     progress("comparing", 0, 2)
     here = digest(mine, without, subtract=True)
     progress("comparing", 1, 2)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from playhead.history.chain import Chain, Node
 from playhead.history.letters import dead_letter, headers_of, replay_run_id
-from playhead.history.reading import Letter, Snapshot, StoredEvent, StoredRun, Told
+from playhead.history.reading import Letter, Snapshot, StoredEvent, StoredRun, Told, is_deep
 from playhead.history.states import RUN_STATES
 from playhead.history.statistics import Span, Sums, as_wire, counts_as_of, event_sums, run_sums, state_as_of, total
 from playhead.serde import NotJson, from_json, rfc3339
@@ -202,13 +203,14 @@ def counts_shown(now: Snapshot, as_of_ms: int, job_id: str = "") -> dict[str, An
 
 
 def _value(name: str, data: bytes | None) -> dict[str, Any]:
-    """A record's value as JSON; where it is none, beside it in base64."""
+    """A record's value as JSON; where it is none, or nested too deep, beside it in base64."""
     if data is None:
         return {name: None}
-    try:
-        return {name: from_json(data)}
-    except NotJson:
-        return {name: None, f"{name}Base64": b64encode(data).decode()}
+    with suppress(NotJson):
+        value = from_json(data)
+        if not is_deep(value):
+            return {name: value}
+    return {name: None, f"{name}Base64": b64encode(data).decode()}
 
 
 def _list(value: object) -> Sequence[Any]:

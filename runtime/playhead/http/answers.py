@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -59,7 +60,10 @@ class JsonAnswer(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return orjson.dumps(content, option=orjson.OPT_UTC_Z)
+        try:
+            return orjson.dumps(content, option=orjson.OPT_UTC_Z)
+        except orjson.JSONEncodeError:  # deeper than it goes, as a long chain of causes is
+            return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def status_of(error: PlayheadError) -> int:
