@@ -73,6 +73,7 @@ class Pulse:
             self._listeners -= 1
             if self._listeners == 0 and self._polling is not None:
                 self._polling.cancel()
+                self._polling = None  # whoever comes before it has ended needs another one
 
     async def _tell(self, position: str) -> None:
         if position != self._current:
