@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from playhead.errors import InvalidInput
 from playhead.history.chain import Node, chain_of
+from playhead.history.opening import Reading
 from playhead.history.reading import Snapshot
 from playhead.history.statistics import Span, counts_as_of, event_sums, run_sums, state_as_of, total
 from playhead.history.store import HistoryStore
@@ -120,6 +122,40 @@ class TestEvents:
     def test_cursor_that_is_none_is_refused(self, now: Snapshot, cursor: str) -> None:
         with pytest.raises(InvalidInput, match="cursor"):
             now.events(cursor=cursor)
+
+    @pytest.mark.parametrize("place", ["99999999999999999999|#1", "1|#9223372036854775808", "-9223372036854775809|#1"])
+    def test_cursor_beyond_the_numbers_of_a_database_is_refused(self, now: Snapshot, place: str) -> None:
+        cursor = urlsafe_b64encode(place.encode()).decode()
+        for asked in (now.events, now.runs, now.letters):
+            with pytest.raises(InvalidInput, match="cursor"):
+                asked(cursor=cursor)
+
+    def test_cursor_of_another_list_is_refused(self, scene: Scene, now: Snapshot) -> None:
+        for id_ in ("a", "b"):
+            scene.event(id_)
+            scene.told(id_, "succeeded", 1_000)
+        of_events, of_runs = now.events(limit=1).next, now.runs(limit=1).next
+        for asked, cursor in ((now.events, of_runs), (now.letters, of_runs), (now.runs, of_events)):
+            with pytest.raises(InvalidInput, match="cursor"):
+                asked(cursor=cursor)
+
+    def test_text_that_a_database_can_not_have_is_not_there_or_refused(self, scene: Scene, url: str) -> None:
+        scene.event("a")
+        questions: list[Callable[[Snapshot], Any]] = [
+            lambda now: now.event("\0"),
+            lambda now: now.run("\0"),
+            lambda now: now.letter("\0"),
+            lambda now: now.events(key="\0").items,
+            lambda now: now.events(name="a.\0").items,
+            lambda now: now.runs(job_id="\0", event_id="\0").items,
+        ]
+        with Reading(url) as reading:
+            for question in questions:
+                try:
+                    with reading.snapshot() as now:
+                        assert not question(now)
+                except InvalidInput as error:
+                    assert "NUL" in error.message
 
 
 class TestRuns:

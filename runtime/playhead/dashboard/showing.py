@@ -15,8 +15,8 @@ MAX_JSON_CHARS = 64 * 1024
 _DASH = "\N{EN DASH}"
 _STEPS = ((60, "s"), (60, "min"), (24, "h"), (365, "d"))
 _TOO_DEEP = "(nested too deeply to be shown here; the API has it)"
-# A text ends with its quote, or where everything does: it may have been cut. So no quote is looked at twice, else a long
-# text of escaped quotes holds the interpreter for half a minute.
+# A text ends with its quote, or where everything does: it may have been cut. So no quote is looked at twice, else a
+# long text of escaped quotes holds the interpreter for half a minute.
 _TOKEN = re.compile(
     r'(?P<s>"(?:[^"\\]|\\.)*+(?:"|\\?\Z))(?P<colon>\s*+:)?'
     r"|(?P<n>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<w>\btrue\b|\bfalse\b|\bnull\b)",

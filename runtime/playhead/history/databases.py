@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event, exc
 from sqlalchemy.pool import QueuePool
 
-from playhead.errors import DatabaseUnavailable, HistoryMisfit, InvalidSetting, MissingExtra
+from playhead.errors import DatabaseUnavailable, HistoryMisfit, InvalidInput, InvalidSetting, MissingExtra
 from playhead.history.schema import METADATA, PART
 
 SQLITE_WRITER_CACHE_KIB = 128 * 1024
@@ -123,9 +123,13 @@ def answering(name: str) -> Iterator[None]:
 
     Raises:
         DatabaseUnavailable: it does not answer.
+        InvalidInput: it can't look for that: PostgreSQL's text has no NUL.
     """
     try:
         yield
+    except exc.DataError as error:
+        why = str(error.orig).strip().splitlines()[0].rstrip(".")
+        raise InvalidInput(f"history can't look for that: {why}.", remedy="Correct what is asked for.") from error
     except (exc.OperationalError, exc.InterfaceError) as error:
         why = str(error.orig).strip().splitlines()[0].rstrip(".")
         raise DatabaseUnavailable(f"the history in {name} does not answer: {why}.") from error

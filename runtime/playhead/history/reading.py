@@ -34,6 +34,8 @@ PAGE_MAX = 500
 SCANNED_EVENTS_MAX = 20_000
 """What one page looks at, where payloads have to be read: it may then have fewer than asked for, and go on."""
 _SCAN_AT_ONCE = 500
+_INTEGERS = 1 << 63
+"""A database's go from the negative of that up to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ class Snapshot:
             sources = [[*filters, *one, *by_name] for one in keyed]
         else:
             sources = [[*filters, EVENT.c.name == one] if one else filters for one in names]
-        after = _read_cursor(cursor)
+        after = _read_cursor(cursor, int)
         if not payload:
             return _page(self._events(sources, after, limit + 1), limit, lambda e: (e.at_ms, e.place))
         return self._events_with(payload, sources, after, limit)
@@ -251,7 +253,7 @@ class Snapshot:
                 query = query.where(column == wanted)
         if state and state != "succeeded":
             query = query.where(RUN.c.state != sa.text("'succeeded'"))  # as the partial index says it
-        query = _newest(query, RUN.c.began_ms, RUN.c.id, _read_cursor(cursor)).limit(limit + 1)
+        query = _newest(query, RUN.c.began_ms, RUN.c.id, _read_cursor(cursor, str)).limit(limit + 1)
         runs = [StoredRun(*row) for row in self.db.execute(query)]
         return _page(runs, limit, lambda run: (run.began_ms, run.id))
 
@@ -283,7 +285,7 @@ class Snapshot:
             query = query.where(LETTER.c.state == state)
         if job_id:
             query = query.where(LETTER.c.job_id == job_id)
-        query = _newest(query, LETTER.c.at_ms, LETTER.c.place, _read_cursor(cursor)).limit(limit + 1)
+        query = _newest(query, LETTER.c.at_ms, LETTER.c.place, _read_cursor(cursor, int)).limit(limit + 1)
         letters = [Letter(*row) for row in self.db.execute(query)]
         return _page(letters, limit, lambda letter: (letter.at_ms, letter.place))
 
@@ -347,14 +349,27 @@ def _cursor(at_ms: int, key: object) -> str:
     return urlsafe_b64encode(f"{at_ms}|{'#' if isinstance(key, int) else ''}{key}".encode()).decode().rstrip("=")
 
 
-def _read_cursor(text: str | None) -> tuple[int, Any] | None:
+def _read_cursor(text: str | None, kind: type) -> tuple[int, Any] | None:
+    """What `_cursor` gave, of a list whose rows have a key of this kind: other numbers, or text, no database compares.
+
+    Raises:
+        InvalidInput: it is none.
+    """
     if not text:
         return None
     try:
-        at, key = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split("|", 1)
-        return int(at), int(key[1:]) if key.startswith("#") else key
+        at, told = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split("|", 1)
+        at_ms, key = int(at), int(told[1:]) if told.startswith("#") else told
     except ValueError as error:
-        raise InvalidInput(f"cursor {text[:60]!r} is none.", remedy="Give `next` of the page before.") from error
+        raise _no_cursor(text) from error
+    numbers = [number for number in (at_ms, key) if isinstance(number, int)]
+    if not isinstance(key, kind) or not all(-_INTEGERS <= number < _INTEGERS for number in numbers):
+        raise _no_cursor(text)
+    return at_ms, key
+
+
+def _no_cursor(text: str) -> InvalidInput:
+    return InvalidInput(f"cursor {text[:60]!r} is none.", remedy="Give `next` of the page before.")
 
 
 def _has(payload: bytes | None, wanted: Mapping[str, str]) -> bool:
