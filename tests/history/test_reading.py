@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tempfile
 from base64 import urlsafe_b64encode
@@ -149,13 +150,12 @@ class TestEvents:
             lambda now: now.events(name="a.\0").items,
             lambda now: now.runs(job_id="\0", event_id="\0").items,
         ]
+        has_nul = url.startswith("sqlite")
         with Reading(url) as reading:
             for question in questions:
-                try:
-                    with reading.snapshot() as now:
-                        assert not question(now)
-                except InvalidInput as error:
-                    assert "NUL" in error.message
+                refused = contextlib.nullcontext() if has_nul else pytest.raises(InvalidInput, match="NUL")
+                with refused, reading.snapshot() as now:
+                    assert not question(now)
 
 
 class TestRuns:
