@@ -45,6 +45,23 @@ class Sample(TypedEvent, name="sample.made"):
     anything: dict[str, Any] = {}
 
 
+class Node(BaseModel):
+    """Names itself four times."""
+
+    name: str
+    left: Node | None = None
+    right: Node | None = None
+    above: Node | None = None
+    others: list[Node] = []
+
+
+class Grown(TypedEvent, name="grown.made"):
+    """A model within itself."""
+
+    root: Node
+    twin: Node | None = None
+
+
 def form(**typed: str) -> Part:
     return form_of(schema_of(Sample), {f"p/{name.replace('__', '/')}": value for name, value in typed.items()})
 
@@ -122,3 +139,29 @@ class TestErrors:
             outgoing("sample.made", said)
         assert blame(filled, refused.value.fields) == []
         assert [one.path for one in filled.walk() if one.errors] == ["p/places/0/number"]
+
+
+class TestModelsWithinThemselves:
+    def test_model_within_itself_is_a_json_field(self) -> None:
+        root, twin = form_of(schema_of(Grown)).children
+        kinds = {"name": "text", "left": "json", "right": "json", "above": "json", "others": "array"}
+        assert {one.label: one.kind for one in root.children} == kinds
+        assert twin.kind == "object"  # another one is no repetition
+        assert len(list(form_of(schema_of(Grown)).walk())) < 20
+
+    def test_says_what_it_was_made_of(self) -> None:
+        leaf = {"name": "5", "left": None}
+        value = {"root": {"name": "a", "left": {"name": "b", "others": [leaf]}, "others": [leaf, leaf]}}
+        assert payload(form_of(schema_of(Grown), typed_of(value))) == value
+
+    def test_value_of_any_depth_costs_no_stack(self) -> None:
+        value: Any = {}
+        for _ in range(300):
+            value = {"a": [value]}
+        assert len(typed_of({"root": value})) < 20
+
+
+class TestTextInAJsonField:
+    @pytest.mark.parametrize("either", ["5", "true", "plain", '"', 5])
+    def test_stays_text(self, either: object) -> None:
+        assert payload(form_of(schema_of(Sample), typed_of({"either": either})))["either"] == either

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 
 from playhead.dashboard import showing
@@ -62,6 +65,25 @@ class TestJson:
 
     def test_bytes_that_are_none_stand_as_they_are(self) -> None:
         assert "&lt;b&gt;\ufffd" in str(showing.pretty(b"<b>\xff"))
+
+    @pytest.mark.parametrize("data", [b'"' + b'\\"' * 40_000 + b'"', b'["' + b'\\"' * 40_000, b'""' + b" " * 60_000])
+    def test_quotes_that_never_end_are_looked_at_once(self, data: bytes) -> None:
+        began = time.process_time()
+        showing.pretty(data)
+        assert time.process_time() - began < 1  # it was half a minute
+
+    def test_text_that_was_cut_is_a_text(self) -> None:
+        assert str(showing.pretty(b'{"a": 1, "b')).endswith('<span class="s">&#34;b</span>')
+
+    @pytest.mark.parametrize("depth", [900, 5_000])
+    def test_any_depth_is_shown_as_it_stands_or_told(self, depth: int) -> None:
+        data = b"[" * depth + b"]" * depth
+        assert showing.as_text(data)
+        value: Any = []
+        for _ in range(depth):
+            value = [value]
+        assert showing.one_line(value)
+        assert showing.as_text(value)
 
     def test_what_is_long_is_cut(self) -> None:
         assert len(showing.as_text("x" * 1_000_000)) < showing.MAX_JSON_CHARS + 100

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -21,7 +22,7 @@ from playhead.history.schema import PART
 from playhead.history.store import HistoryStore
 from playhead.http import create_app, reaches
 from playhead.topics import entity_topic, system_topics
-from tests.dashboard.scene import Scene, names, shop
+from tests.dashboard.scene import NOW_MS, Scene, names, shop
 from tests.dashboard.site import StillClock, jobs
 from tests.history.scene import History
 
@@ -170,10 +171,57 @@ class TestOtherSites:
         assert answer.status_code == 200
         assert len(memory.stored("test")) == 1
 
+    @pytest.mark.parametrize("origin", ["http://[", "http://", "://", "test", "http://test/", "http://test.evil"])
+    async def test_origin_that_is_none_is_refused(self, http: httpx.AsyncClient, origin: str) -> None:
+        assert (await http.post("/send", data=self.FORM, headers={"origin": origin})).status_code == 403
+
     async def test_form_that_is_none_or_too_large_is_refused(self, http: httpx.AsyncClient) -> None:
         assert (await http.post("/send", json={}, headers=SAME_SITE)).status_code == 422
         large = await http.post("/send", data={"raw": "x" * 3_000_000}, headers=SAME_SITE)
         assert large.status_code == 422
+
+
+class TestOddThings:
+    """What anybody may have written, or asks for, gets a page."""
+
+    @pytest.mark.parametrize(
+        ("raw", "do", "status"),
+        [
+            ("[" * 100_000, "send", 422),
+            ('{"a":' * 900 + "1" + "}" * 900, "send", 422),
+            ('{"email": "\\ud800", "\\udfff": 1}', "form", 200),
+            ('{"email": "\\ud800"}', "send", 422),
+        ],
+    )
+    async def test_json_that_was_typed(self, http: httpx.AsyncClient, raw: str, do: str, status: int) -> None:
+        form = {"event": "user.created", "mode": "raw", "do": do, "raw": raw}
+        answer = await http.post("/send", data=form, headers=SAME_SITE)
+        assert answer.status_code == status
+        assert "<h" in answer.text
+
+    @pytest.mark.parametrize("payload", [b'{"a": "\\ud800"}', b'{"a":' * 1_000 + b"1" + b"}" * 1_000, b"[" * 9_000])
+    async def test_payload_of_an_event(
+        self, http: httpx.AsyncClient, scene: Scene, request: pytest.FixtureRequest, payload: bytes
+    ) -> None:
+        id_ = scene.event(NOW_MS - 1_000, "user.created", payload, id_=f"odd {request.node.name[:60]}")
+        scene.write()
+        for path in (f"/events/{quote(id_)}", "/events", f"/send?event=user.created&like={quote(id_)}"):
+            assert (await http.get(path)).status_code in (200, 422), path
+
+    async def test_links_of_a_page_keep_an_id_with_signs_of_an_address(
+        self, http: httpx.AsyncClient, scene: Scene
+    ) -> None:
+        event = scene.event(NOW_MS - 1_000, "user.created", {}, id_="odd")
+        scene.run(NOW_MS - 900, "a?b#c%20d", event, "user.created")
+        scene.write()
+        answer = await http.get("/jobs/" + quote("a?b#c%20d", safe=""))
+        assert answer.status_code == 200
+        assert f'href="/jobs/{quote("a?b#c%20d")}?range=6h"' in answer.text
+
+    async def test_event_that_was_sent_is_linked_by_its_id(self, http: httpx.AsyncClient) -> None:
+        form = {"event": "test.event", "mode": "raw", "raw": "{}", "id": "a?b/#"}
+        answer = await http.post("/send", data=form, headers=SAME_SITE)
+        assert 'href="/events/a%3Fb%2F%23"' in answer.text
 
 
 class TestFiles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -162,6 +163,28 @@ class TestEvents:
     def test_cursor_that_is_none_is_refused(self, now: Snapshot, cursor: str) -> None:
         with pytest.raises(InvalidInput, match="cursor"):
             now.events(cursor=cursor)
+
+    @pytest.mark.parametrize("place", ["99999999999999999999|1", "1|9223372036854775808", "-9223372036854775809|1"])
+    def test_cursor_beyond_the_numbers_of_a_database_is_refused(self, now: Snapshot, place: str) -> None:
+        cursor = urlsafe_b64encode(place.encode()).decode()
+        for asked in (now.events, now.letters):
+            with pytest.raises(InvalidInput, match="cursor"):
+                asked(cursor=cursor)
+
+    def test_cursor_of_a_list_of_runs_is_refused_by_others(self, scene: Scene, now: Snapshot) -> None:
+        for id_ in ("a", "b"):
+            scene.event(id_)
+            scene.told(id_, "succeeded", 1_000)
+        cursor = now.runs(limit=1).next
+        for asked in (now.events, now.letters):
+            with pytest.raises(InvalidInput, match="cursor"):
+                asked(cursor=cursor)
+
+    def test_text_that_a_database_can_not_have_is_not_there(self, scene: Scene, now: Snapshot) -> None:
+        scene.event("a")
+        assert now.event("\0") is now.run("\0") is now.letter("\0") is None
+        for found in (now.events(key="\0"), now.events(name="a.\0"), now.runs(job_id="\0", event_id="\0")):
+            assert not found.items
 
 
 class TestRuns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -125,7 +126,22 @@ def spoil_pages(path: Path) -> None:
             file.write(b"\x5a" * (path.stat().st_size - 4096))
 
 
-DAMAGES = [overwrite, cut, spoil_pages]
+def spoil_rows(path: Path) -> None:
+    """What is in the rows alone: SQLite never notices."""
+    path.write_bytes(path.read_bytes().replace(b"thing.made", b"thing.mend"))
+
+
+def spoil_packing(path: Path) -> None:
+    """As the rows before, such that they can't be unpacked."""
+    path.write_bytes(path.read_bytes().replace(b"ce_type", b"ce_\xff\xff\xff\xff"))
+
+
+def spoil_texts(path: Path) -> None:
+    """The ids of timers, in their rows and in the index, such that they are no text."""
+    path.write_bytes(re.sub(rb"(?<!ce_id)[0-9a-f]{8}-[0-9a-f]{4}-7", b"\xff" * 15, path.read_bytes()))
+
+
+DAMAGES = [overwrite, cut, spoil_pages, spoil_rows, spoil_packing, spoil_texts]
 
 
 async def fill(place: Place, count: int, since: int = 0) -> None:

@@ -22,6 +22,8 @@ MAX_ITEMS = 200
 NOTHING = object()
 """What an empty optional field says."""
 
+_AS_JSON = "//json"
+"""Behind the path of a text: what is typed for it where the field is JSON, which knows "5" from 5."""
 _KINDS = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
 
 
@@ -82,7 +84,7 @@ def _field(
     typed: Mapping[str, str] | None,
     depth: int,
 ) -> Field:
-    schema, nullable = _resolved(schema, definitions)
+    schema, nullable, definitions = _resolved(schema, definitions)
     made = Field(path, label, _kind(schema, depth), required, nullable)
     made.description = str(schema.get("description") or "")
     examples = schema.get("examples")
@@ -92,6 +94,8 @@ def _field(
         made.default = _text(schema["default"])
     made.choices, made.constant = schema.get("enum", ()), schema.get("const")
     made.typed = (typed or {}).get(path, "")
+    if made.kind == "json":
+        made.typed = (typed or {}).get(path + _AS_JSON, made.typed)
     if made.kind == "object":
         wanted = schema.get("required", ())
         for name, part in schema["properties"].items():
@@ -109,12 +113,20 @@ def _field(
     return made
 
 
-def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-    """The schema with its references followed, and whether it may be null."""
+def _resolved(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], bool, Mapping[str, Any]]:
+    """The schema with its references followed, whether it may be null, and the definitions for what is in it.
+
+    What was followed is left out of those, so a model within itself is a JSON field: a form of each would be a form
+    within a form, to a power of how often the model names itself.
+    """
     nullable = False
     for _ in range(MAX_DEPTH):
         if "$ref" in schema:
-            target = definitions.get(str(schema["$ref"]).removeprefix("#/$defs/"), {})
+            name = str(schema["$ref"]).removeprefix("#/$defs/")
+            target = definitions.get(name, {})
+            definitions = {other: one for other, one in definitions.items() if other != name}
             schema = {**target, **{name: value for name, value in schema.items() if name != "$ref"}}
         elif len(schema.get("allOf", ())) == 1:
             schema = {**schema["allOf"][0], **{name: value for name, value in schema.items() if name != "allOf"}}
@@ -122,11 +134,11 @@ def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> tupl
             others = [one for one in schema["anyOf"] if one.get("type") != "null"]
             nullable = nullable or len(others) < len(schema["anyOf"])
             if len(others) != 1:
-                return schema, nullable
+                return schema, nullable, definitions
             schema = {**others[0], **{name: value for name, value in schema.items() if name != "anyOf"}}
         else:
-            return schema, nullable
-    return {}, nullable
+            return schema, nullable, definitions
+    return {}, nullable, definitions
 
 
 def _kind(schema: Mapping[str, Any], depth: int) -> str:
@@ -225,19 +237,16 @@ def _number(typed: str) -> float | int:
         return number
 
 
-def typed_of(value: Any, path: str = ROOT) -> dict[str, str]:
-    """What would have to be typed to say this value: from JSON mode back to the form."""
-    if isinstance(value, dict):
-        found = {path: _text(value)}
-        for name, part in value.items():
-            found |= typed_of(part, f"{path}/{name}")
-        return found
-    if isinstance(value, list):
-        found = {path: _text(value)}
-        for index, part in enumerate(value):
-            found |= typed_of(part, f"{path}/{index}")
-        return found
-    return {} if value is None else {path: _text(value)}
+def typed_of(value: Any, path: str = ROOT, depth: int = 0) -> dict[str, str]:
+    """What would have to be typed to say this value, as deep as forms go: from JSON mode back to the form."""
+    found = {} if value is None else {path: _text(value)}
+    if isinstance(value, str):
+        found[path + _AS_JSON] = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict | list) and depth < MAX_DEPTH:
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in parts:
+            found |= typed_of(part, f"{path}/{name}", depth + 1)
+    return found
 
 
 def blame(form: Field, fields: Sequence[tuple[str, str]]) -> list[str]:

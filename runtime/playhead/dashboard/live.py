@@ -53,6 +53,8 @@ class Pulse:
         return StreamingResponse(self._events(), media_type="text/event-stream", headers=headers)
 
     async def _events(self) -> AsyncIterator[str]:
+        if self._listeners >= LISTENERS_MAX:  # many who came at once were let in before one of them was counted
+            return
         self._listeners += 1
         if self._polling is None or self._polling.done():
             self._polling = asyncio.create_task(self._poll(), name="dashboard pulse")
@@ -73,6 +75,7 @@ class Pulse:
             self._listeners -= 1
             if self._listeners == 0 and self._polling is not None:
                 self._polling.cancel()
+                self._polling = None  # whoever comes before it has ended needs another one
 
     async def _tell(self, position: str) -> None:
         if position != self._current:

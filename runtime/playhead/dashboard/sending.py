@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from playhead.client import Client
 from playhead.dashboard.catalog import about, own_events, schema_of
@@ -131,7 +132,7 @@ def _sent(sent: SentEvent) -> View:
     facts = [("Id", sent.id)]
     if sent.due_at is None:
         text = "It is in the log, on every in-sync replica. Its runs appear when they end."
-        links = [(f"/events/{sent.id}", "Show it")]
+        links = [(f"/events/{quote(sent.id, safe='')}", "Show it")]
         facts.append(("Place", f"{sent.topic}[{sent.partition}] @ {sent.offset}"))
     else:
         text = "It is a timer now."

@@ -14,9 +14,13 @@ MAX_JSON_CHARS = 64 * 1024
 
 _DASH = "\N{EN DASH}"
 _STEPS = ((60, "s"), (60, "min"), (24, "h"), (365, "d"))
+_TOO_DEEP = "(nested too deeply to be shown here; the API has it)"
+# A text ends with its quote, or where everything does: it may have been cut. So no quote is looked at twice, else a
+# long text of escaped quotes holds the interpreter for half a minute.
 _TOKEN = re.compile(
-    r'(?P<k>"(?:[^"\\]|\\.)*")(?=\s*:)|(?P<s>"(?:[^"\\]|\\.)*")'
-    r"|(?P<n>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<w>\btrue\b|\bfalse\b|\bnull\b)"
+    r'(?P<s>"(?:[^"\\]|\\.)*+(?:"|\\?\Z))(?P<colon>\s*+:)?'
+    r"|(?P<n>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(?P<w>\btrue\b|\bfalse\b|\bnull\b)",
+    re.DOTALL,
 )
 
 
@@ -124,9 +128,12 @@ def as_text(value: Any) -> str:
     if isinstance(value, bytes):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return _cut(value.decode(errors="replace"))
-    return _cut(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    try:
+        return _cut(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    except RecursionError:
+        return _TOO_DEEP
 
 
 def _cut(text: str) -> str:
@@ -139,9 +146,10 @@ def pretty(value: Any) -> Markup:
     """A JSON value with its parts told apart by colour; everything in it is escaped."""
     text, at, parts = as_text(value), 0, []
     for token in _TOKEN.finditer(text):
+        kind = next(name for name in "snw" if token[name] is not None)
         parts.append(escape(text[at : token.start()]))
-        parts.append(Markup('<span class="{}">{}</span>').format(token.lastgroup, token.group()))
-        at = token.end()
+        parts.append(Markup('<span class="{}">{}</span>').format("k" if token["colon"] else kind, token[kind]))
+        at = token.end(kind)
     parts.append(escape(text[at:]))
     return Markup("").join(parts)
 
@@ -151,7 +159,10 @@ def one_line(value: Any, chars: int = 160) -> str:
     if isinstance(value, bytes):
         text = value[: chars * 4].decode(errors="replace")
     else:
-        text = json.dumps(value, ensure_ascii=False, default=str)
+        try:
+            text = json.dumps(value, ensure_ascii=False, default=str)
+        except RecursionError:
+            text = _TOO_DEEP
     return text if len(text) <= chars else text[: chars - 1] + "…"
 
 

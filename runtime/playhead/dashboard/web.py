@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, cast
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -161,7 +161,8 @@ class Pages:
 
         async def answer(request: Request) -> Response:
             now_ms = self._clock.time() * 1000
-            query = Query.read(request.url.path, request.scope["query_string"])
+            path = quote(request.scope["path"])  # as links need it; `request.url` would end it at a `?` in an id
+            query = Query.read(path, request.scope["query_string"])
             try:
                 form = await read_form(request) if request.method == "POST" else {}
                 ask = Ask(query, request.path_params, now_ms, form)
@@ -171,8 +172,10 @@ class Pages:
                     given = await run_in_threadpool(cast("Callable[[Ask], Answer]", page), ask)
             except PlayheadError as error:
                 given = _refused(error)
+            except RecursionError:
+                given = _refused(InvalidInput("it is nested too deeply for a page.", remedy="Use the API under /api."))
             except SQLAlchemyError as error:
-                logger.warning("history does not answer", path=request.url.path, error=str(error))
+                logger.warning("history does not answer", path=query.path, error=str(error))
                 given = _refused(DatabaseUnavailable("the database of history does not answer."))
             if isinstance(given, Elsewhere):
                 return RedirectResponse(given.address, 303, HEADERS)
@@ -188,12 +191,13 @@ class Pages:
             "now_ms": now_ms,
             "ago": lambda at_ms: showing.ago(at_ms, now_ms),
             "theme": theme if theme in THEMES else "",
-            "here": "/" + request.url.path.split("/")[1],
+            "here": "/" + query.path.split("/")[1],
             **view.facts,
         }
         html = self._environment.get_template(view.template).render(facts)
         timing = {"Server-Timing": f"render;dur={(time.perf_counter() - began) * 1000:.1f}"}
-        return HTMLResponse(html, view.status, {**HEADERS, **timing})
+        # JSON may name half of a surrogate pair, which no page can have: it stands there as it was escaped.
+        return HTMLResponse(html.encode(errors="backslashreplace"), view.status, {**HEADERS, **timing})
 
 
 def _refused(error: PlayheadError) -> View:
@@ -244,5 +248,5 @@ def check_same_site(request: Request) -> None:
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None and site != "same-origin":
         raise OtherSite("this was sent by a page of another site; nothing was done.")
-    if site is None and (origin is None or urlsplit(origin).netloc != request.headers.get("host")):
+    if site is None and (origin is None or origin.partition("://")[2] != request.headers.get("host")):
         raise OtherSite("this does not come from a page of this dashboard; nothing was done.")

@@ -31,6 +31,7 @@ from playhead.http.history import Asked, Events, Runs, Stats
 from playhead.http.limits import DEFAULT_LIMITS, Limits
 from playhead.http.outermost import Outermost
 from playhead.http.readiness import BrokerProbe, WorkerState
+from playhead.http.refusals import OtherSite
 from playhead.http.scrape import Scrape, installed_version
 from playhead.http.timers import Schedules, Timers
 from playhead.timers.listing import PendingTimers
@@ -38,10 +39,26 @@ from playhead.topics import DELAY
 
 
 class PlainRoute(APIRoute):
-    """A route whose endpoint takes the request and gives the answer, with nothing of FastAPI's between."""
+    """A route whose endpoint takes the request and gives the answer, with nothing of FastAPI's between.
+
+    What changes something is refused to pages of other sites: not all of it has a body, whose content type would keep
+    them out. Programs say neither of the two headers; browsers say where a POST comes from.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        return self.endpoint
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        if (self.methods or set()) <= {"GET"}:
+            return endpoint
+
+        async def unless_of_another_site(request: Request) -> Response:
+            site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+            if site is None and origin is not None:
+                site = "same-origin" if origin.partition("://")[2] == request.headers.get("host") else "cross-site"
+            if site not in (None, "same-origin", "none"):
+                raise OtherSite
+            return await endpoint(request)
+
+        return unless_of_another_site
 
 
 class Api(FastAPI):

@@ -359,8 +359,15 @@ INDEX: Final[dict[str, Any]] = {
 
 
 def with_requests(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the shapes of the requests, which FastAPI does not see, to the document. Doing it again changes nothing."""
+    """Add what FastAPI does not see: the shapes of requests, and what all that change something refuse.
+
+    Doing it again changes nothing.
+    """
     models = [(model, "validation") for model in (TriggerRequest, BatchRequest, MoveRequest, SettleRequest)]
     _, definitions = models_json_schema(models, ref_template=_REF)  # type: ignore[arg-type]  # list is invariant
     document["components"]["schemas"].update(definitions["$defs"])
+    error = {_JSON: {"schema": {"$ref": _REF.format(model=ErrorAnswer.__name__)}}}
+    for methods in document["paths"].values():
+        for operation in (one for method, one in methods.items() if method != "get"):
+            operation["responses"]["403"] = {"description": "A page of another site sent it.", "content": error}
     return document

@@ -9,10 +9,12 @@
         ├── BatchTooLong            413  more events than one batch takes
         ├── UnsupportedBody         415  another content type, charset or encoding
         ├── InvalidFields           422  a field is unknown, or of the wrong type
+        ├── OtherSite               403  a page of another site made a browser send it
         ├── IdConflict              422  Idempotency-Key and `id` disagree
         └── UnsafeJson              422  JSON that could not be carried unchanged
 
-Their codes are PH601 to PH609; PH610 to PH613 and PH600 belong to answers that no request alone decides (`answers`).
+Their codes are PH601 to PH609, and PH614; PH610 to PH613 and PH600 belong to answers that no request alone decides
+(`answers`).
 """
 
 from __future__ import annotations
@@ -112,6 +114,16 @@ class InvalidFields(Refusal):
 
     def details(self) -> Mapping[str, Any]:
         return {"fields": named(self.fields)}
+
+
+class OtherSite(Refusal):
+    """A page of another site made a browser send it. Nothing was done."""
+
+    code, status = "PH614", 403
+    remedy = "Call the API from a program, or from a page that this server's own address serves."
+
+    def __init__(self) -> None:
+        super().__init__("this was sent by a page of another site; nothing was done.")
 
 
 class IdConflict(Refusal):

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from playhead.broker.contract import TopicInfo
 from playhead.errors import StoreUnusable
@@ -35,7 +36,7 @@ from playhead.timer import (
     read_request,
 )
 
-FORMAT = f"2 {sys.version_info.major}.{sys.version_info.minor}"
+FORMAT = f"3 {sys.version_info.major}.{sys.version_info.minor}"
 """Of the file; rows are marshalled, which is the interpreter version's own."""
 CACHE_KIB = 256 * 1024
 """Of memory, for all partitions of a topic together."""
@@ -151,7 +152,8 @@ class TimerStore:
         if name.startswith(_UNUSABLE):
             self._db.close()
             return _unusable(self._path, error)
-        if name.startswith(_BROKEN):
+        # Without a name it is Python's own: a text is no UTF-8.
+        if name.startswith(_BROKEN) or (not name and isinstance(error, sqlite3.OperationalError)):
             self._throw_away()
             return StoreBroken(f"{self._path}: {error} ({name})")
         return error
@@ -161,6 +163,16 @@ class TimerStore:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise self._failed(error) from error
+
+    def _unpacked(self, data: bytes, *of: object) -> Any:
+        """What `_packed` was given."""
+        if not isinstance(data, bytes) or data[:4] != _checksum(data[4:], of):
+            self._throw_away()
+            raise StoreBroken(f"{self._path}: a row is not what was written")
+        return marshal.loads(data[4:])
+
+    def _timer(self, due_ms: int, id_: str, data: bytes) -> Timer:
+        return Timer(id_, due_ms, *self._unpacked(data, due_ms, id_))
 
     # ── folding ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -215,7 +227,7 @@ class TimerStore:
             "SELECT due, at, id, record FROM timer WHERE (due, at) > (?, ?) AND due <= ? ORDER BY due, at LIMIT ?",
             (*after, until_ms, limit),
         )
-        return [(Place(due, at), _timer(due, id_, data)) for due, at, id_, data in rows]
+        return [(Place(due, at), self._timer(due, id_, data)) for due, at, id_, data in rows]
 
     def next_due_ms(self, after: Place) -> int | None:
         """When the first timer behind `after` is due."""
@@ -224,26 +236,28 @@ class TimerStore:
 
     def find(self, timer_id: str) -> Timer | None:
         rows = self._rows("SELECT due, id, record FROM timer WHERE id = ?", (timer_id,))
-        return _timer(*rows[0]) if rows else None
+        return self._timer(*rows[0]) if rows else None
 
     def armed(self, job_id: str) -> list[Timer]:
         """The timers of this job's schedule: one, but for the moment in which it changes."""
         rows = self._rows("SELECT due, id, record FROM timer WHERE schedule = ?", (job_id,))
-        return [_timer(*row) for row in rows]
+        return [self._timer(*row) for row in rows]
 
     def asked(self) -> list[Request | Unwanted]:
         """What waits for the scheduler: requests without an answer, and records that it has to tombstone."""
-        rows = _unpacked(self._rows("SELECT key, record FROM asked ORDER BY rowid"))
-        return [Request(key, *told[1:]) if told[0] else Unwanted(key, told[1]) for key, told in rows]
+        rows = self._rows("SELECT key, record FROM asked ORDER BY rowid")
+        read = [(key, self._unpacked(data, key)) for key, data in rows]
+        return [Request(key, *told[1:]) if told[0] else Unwanted(key, told[1]) for key, told in read]
 
     def schedule(self, job_id: str) -> dict[str, Any] | None:
         """What the job has declared."""
         rows = self._rows("SELECT told FROM schedule WHERE job = ?", (job_id,))
-        return from_json(rows[0][0]) if rows else None
+        return from_json(self._unpacked(rows[0][0], job_id)) if rows else None
 
     def schedules(self) -> dict[str, dict[str, Any]]:
         """What each job has declared."""
-        return {job: from_json(told) for job, told in self._rows("SELECT job, told FROM schedule ORDER BY job")}
+        rows = self._rows("SELECT job, told FROM schedule ORDER BY job")
+        return {job: from_json(self._unpacked(data, job)) for job, data in rows}
 
     def scheduled_jobs(self) -> set[str]:
         """The jobs that have a timer armed."""
@@ -275,11 +289,11 @@ class _Batch:
             return
         timer = Timer.of(record, key)
         if timer is None:
-            self._asked[record.key] = marshal.dumps((False, "its due time can't be read"))
+            self._ask(record.key, False, "its due time can't be read")
         elif key.mark != "-" and self._is_pending(key):
-            self._asked[record.key] = marshal.dumps((False, f"timer {key.id!r} is pending already"))
+            self._ask(record.key, False, f"timer {key.id!r} is pending already")
         else:
-            data = marshal.dumps((timer.key, timer.value, tuple(timer.headers)))
+            data = _packed((timer.key, timer.value, tuple(timer.headers)), timer.due_ms, key.id)
             schedule = timer.schedule or None
             self.puts[key.id] = (record.offset, timer.due_ms, key.id, key.mark, schedule, data)
 
@@ -296,9 +310,12 @@ class _Batch:
         elif read_answer(record) is not None:
             pass  # its tombstone follows
         elif (request := read_request(record)) is not None:
-            self._asked[record.key] = marshal.dumps((True, request.id, request.new_id, request.due_ms))
+            self._ask(record.key, True, request.id, request.new_id, request.due_ms)
         else:
-            self._asked[record.key] = marshal.dumps((False, "it asks for nothing that can be read"))
+            self._ask(record.key, False, "it asks for nothing that can be read")
+
+    def _ask(self, key: bytes, *told: object) -> None:
+        self._asked[key] = _packed(told, key)
 
     def declaration(self, key: Key, record: StoredRecord) -> None:
         assert record.key is not None
@@ -306,7 +323,7 @@ class _Batch:
         if record.value is None or is_declaration(record.value):
             self.schedules[key.id] = record.value
         else:  # what was declared before stays, until the record's tombstone takes both away
-            self._asked[record.key] = marshal.dumps((False, "it declares no schedule that can be read"))
+            self._ask(record.key, False, "it declares no schedule that can be read")
 
     def write(self) -> int:
         """By how many timers there are more now."""
@@ -319,18 +336,19 @@ class _Batch:
         news = [(key, data) for key, data in self._asked.items() if data is not None]
         db.executemany("INSERT INTO asked VALUES(?, ?)", news)
         db.executemany("DELETE FROM schedule WHERE job = ?", [(job,) for job in self.schedules])
-        told = [(job, value) for job, value in self.schedules.items() if value is not None]
+        told = [(job, _packed(value, job)) for job, value in self.schedules.items() if value is not None]
         db.executemany("INSERT INTO schedule VALUES(?, ?)", told)
         return len(self.puts) - ended
 
 
-def _timer(due_ms: int, id_: str, data: bytes) -> Timer:
-    key, value, headers = marshal.loads(data)
-    return Timer(id_, due_ms, key, value, headers)
+def _packed(told: Any, *of: object) -> bytes:
+    """For a row; `of` is what its other columns say."""
+    data = marshal.dumps(told)
+    return _checksum(data, of) + data
 
 
-def _unpacked(rows: Iterable[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, Any]]:
-    return [(key, marshal.loads(data)) for key, data in rows]
+def _checksum(data: bytes, of: tuple[object, ...]) -> bytes:
+    return crc32(data, crc32(repr(of).encode(errors="surrogatepass"))).to_bytes(4, "big")
 
 
 def delete_store(path: Path) -> None:
