@@ -1,8 +1,8 @@
 """What aiokafka logs of each connection that it can't make.
 
-Playhead tries again every 50 ms, so that it is back at once when the broker is. aiokafka logs each try as an error: with
-the broker away for an hour, every service that sends would have written a quarter of a million equal lines. So a line is
-let through once in ten seconds, and says how often it was not.
+Playhead tries again every 50 ms, so that it is back at once when the broker is. aiokafka logs each try as an error:
+with the broker away for an hour, every service that sends would have written a quarter of a million equal lines. So a
+line is let through once in ten seconds, and says how often it was not.
 """
 
 from __future__ import annotations
