@@ -30,7 +30,17 @@ from playhead.errors import BrokerUnavailable, InvalidDelay, InvalidInput, Inval
 from playhead.events import OutgoingEvent, TypedEvent, outgoing
 from playhead.ids import new_event_id
 from playhead.io import IO, SyncIO
-from playhead.job import EventTrigger, Job, JobOptions, Occurrence, ScheduleTrigger, Start, Trigger, occurrence_event
+from playhead.job import (
+    EventTrigger,
+    Job,
+    JobOptions,
+    Occurrence,
+    ScheduleTrigger,
+    Start,
+    Trigger,
+    check_options,
+    occurrence_event,
+)
 from playhead.metrics import EVENTS_SENT, SENDS_FAILED, Samples
 from playhead.retry import RetryPolicy
 from playhead.sending import SentEvent, current_run_sends, fitting_topic, record_of, sent
@@ -353,6 +363,7 @@ class Client:
         """
         if id in self.jobs:
             raise InvalidJob(f"job id {id!r} is defined twice; the id names the consumer group, so it must be unique.")
+        check_options(id, options)
         job = _job(id, name, version, trigger, run, **options)
         self.jobs[id] = job
         return job

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, overload
 
 from playhead.errors import InvalidJob, InvalidSchedule
@@ -90,7 +91,20 @@ def event_trigger(event: str | type[TypedEvent], *, filter: Filter[Any] | None =
     if not hasattr(event, "__event__"):
         what = getattr(event, "__qualname__", repr(event))
         raise InvalidJob(f"{what} has no name: class X(TypedEvent, name='entity.action').")
+    if isinstance(filter, Mapping):
+        _check_wire_names(filter, event)
     return EventTrigger(event.__event__.name, event, wanted)
+
+
+def _check_wire_names(names: Iterable[str], event: type[TypedEvent]) -> None:
+    """Refuse Python's name of a field that is called otherwise on the wire: no event would ever pass."""
+    for name in names:
+        field = event.model_fields.get(name)
+        if field is not None and field.alias is not None and field.alias != name:
+            raise InvalidJob(
+                f"filter asks {event.__qualname__} for {name!r}, which is {field.alias!r} on the wire.",
+                remedy=f"Write {field.alias!r}.",
+            )
 
 
 class Occurrence(TypedEvent):
@@ -186,6 +200,20 @@ class JobOptions(TypedDict, total=False):
     dedupe_window: timedelta | float
 
 
+def check_options(job_id: str, options: Iterable[str]) -> None:
+    """Refuse what is no option of a job.
+
+    Raises:
+        InvalidJob: it names the nearest that is one.
+    """
+    known = list(JobOptions.__annotations__)
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            remedy = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(known)}."
+            raise InvalidJob(f"job {job_id!r}: there is no option {name!r}.", remedy=remedy)
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job: one consumer group. Every field but the function has a limit or a meaning that `client.job` documents."""
@@ -213,6 +241,14 @@ class Job:
             )
         if not callable(self.function):
             raise InvalidJob(f"job {self.id!r}: run={self.function!r} is no function.")
+        wanted: Any = self  # whatever a caller gave, and not what the types say
+        if not isinstance(wanted.name, str) or not isinstance(wanted.version, str):
+            raise InvalidJob(f"job {self.id!r}: name and version are text.")
+        if not isinstance(wanted.retry, RetryPolicy):
+            raise InvalidJob(
+                f"job {self.id!r}: retry is a RetryPolicy, not {self.retry!r}.",
+                remedy="Write retry=RetryPolicy(max_attempts=3), or NO_RETRY.",
+            )
         if self.concurrency < 1:
             raise InvalidJob(f"job {self.id!r}: concurrency is at least 1, not {self.concurrency}.")
         if self.attempt_timeout_seconds is not None and not self.attempt_timeout_seconds > 0:

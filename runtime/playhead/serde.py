@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -144,6 +145,11 @@ def rfc3339(millis: int) -> str:
     """Milliseconds since the epoch as RFC 3339 in UTC."""
     second, rest = divmod(millis, 1000)
     return f"{_second(second)}.{rest:03d}Z"
+
+
+def rfc3339_of(moment: datetime) -> str:
+    """An aware moment as `rfc3339` writes it, to the millisecond."""
+    return rfc3339(round(moment.timestamp() * 1000))
 
 
 @lru_cache(maxsize=16)

@@ -88,8 +88,9 @@ class TestMistakes:
             find_jobs(["jobs/receipt.py"], Project(tmp_path))
 
     def test_name_that_is_no_client(self, project: Project) -> None:
-        with pytest.raises(InvalidJob, match="'job' is no Client"):
+        with pytest.raises(InvalidJob, match="'job' is no Client") as refused:
             find_jobs([f"{project.consumers[0]}.one:job"], project)
+        assert refused.value.remedy == "There is: client."
 
 
 def test_checkouts_jobs_are_loaded_under_their_importable_names() -> None:

@@ -56,17 +56,20 @@ def pending(here: Installation) -> list[dict[str, Any]]:
 def test_event_that_is_sent_later_is_listed_shown_moved_and_canceled(here: Installation) -> None:
     sent = here.run("send", "user.created", ADA, "--delay", "1h", "--json")
     assert sent.code == 0, sent.err
-    timer = json.loads(sent.out)["id"]
+    timer, due_at = json.loads(sent.out)["id"], json.loads(sent.out)["due_at"]
     (row,) = pending(here)
-    assert (row["id"], row["event"], row["key"]) == (timer, "user.created", "7")
+    assert (row["id"], row["event"], row["key"], row["due_at"]) == (timer, "user.created", "7", due_at)
     assert timer in here.run("timers", "list").out
     assert json.loads(here.run("timers", "show", timer, "--json").out)["payload"]["email"] == "ada@example.com"
     scheduler = here.start("scheduler")
     try:
         moved = here.run("timers", "move", timer, "--to", "2100-01-01T00:00:00Z", "--json")
         assert moved.code == 0, moved.err
-        new = json.loads(moved.out)["id"]
-        assert [row["id"] for row in pending(here)] == [new]
+        assert json.loads(moved.out)["due_at"] == "2100-01-01T00:00:00.000Z"
+        moved = here.run("timers", "move", json.loads(moved.out)["id"], "--delay", "2w", "--json")
+        assert moved.code == 0, moved.err
+        new, due_at = json.loads(moved.out)["id"], json.loads(moved.out)["due_at"]
+        assert [(row["id"], row["due_at"]) for row in pending(here)] == [(new, due_at)]
         assert here.run("timers", "cancel", timer).code == 2
         assert here.run("timers", "cancel", new).code == 0
         assert pending(here) == []
@@ -98,5 +101,8 @@ def test_jobs_that_run_by_the_clock_are_listed_with_their_next_time_and_can_be_r
 
 
 def test_delay_that_is_none_is_refused(here: Installation) -> None:
-    assert "PH109" in here.run("send", "user.created", ADA, "--delay", "5x").err
+    refused = here.run("send", "user.created", ADA, "--delay", "5x").err
+    assert "PH109" in refused
+    assert "--delay 24h, or --at" in refused
+    assert "--delay 24h, or --to" in here.run("timers", "move", "7", "--to", "tomorrow").err
     assert here.run("send", "user.created", ADA, "--delay", "1h", "--at", "2100-01-01T00:00:00Z").code == 2

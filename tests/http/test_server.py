@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -75,6 +76,19 @@ class TestListen:
         assert f"127.0.0.1:{port}" in caught.value.message
         assert f"(pid {os.getpid()})" in caught.value.message
         assert "--port" in caught.value.remedy
+
+    def test_the_port_that_is_offered_instead_is_free(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other, socket.socket() as neighbour:
+            port = other.getsockname()[1]
+            with contextlib.suppress(OSError):  # else another program has it, which serves as well
+                neighbour.bind(("127.0.0.1", port + 1))
+                neighbour.listen()
+            with pytest.raises(PortInUse) as caught:
+                listen("127.0.0.1", port)
+            offered = int(caught.value.remedy.removesuffix(".").rpartition(" ")[2])
+            assert offered != port + 1
+            for taken in listen("127.0.0.1", offered):
+                taken.close()
 
     @pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 0), ("192.0.2.1", 0), ("127.0.0.1", 70_000)])
     def test_address_that_is_none_of_this_machines(self, host: str, port: int) -> None:

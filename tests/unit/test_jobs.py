@@ -44,6 +44,9 @@ class TestDefinition:
             {"dedupe_window": float("inf")},
             {"dedupe_window": timedelta(days=31)},
             {"order": "sideways"},
+            {"retry": 3},
+            {"version": 1},
+            {"name": None},
             {"executor": "fork"},
             {"executor": "process"},
             {"start": "yesterday"},
@@ -54,6 +57,14 @@ class TestDefinition:
     def test_that_makes_no_sense_is_refused(self, change: dict[str, Any]) -> None:
         with pytest.raises(InvalidJob, match="job "):
             define(**change)
+
+    def test_option_that_is_none_is_refused_with_the_nearest(self) -> None:
+        with pytest.raises(InvalidJob, match="no option 'time_out'") as refused:
+            define(time_out=30)
+        assert refused.value.remedy == "Did you mean 'timeout'?"
+        with pytest.raises(InvalidJob) as refused:
+            define(xyz=1)
+        assert "dedupe_window" in refused.value.remedy
 
     def test_takes_times_as_seconds_or_timedelta(self) -> None:
         job = define(timeout=timedelta(minutes=2), dedupe_window=60, start=datetime(2026, 1, 1, tzinfo=UTC))
@@ -87,6 +98,11 @@ class TestTrigger:
     def test_filter_is_a_function_or_a_mapping(self) -> None:
         with pytest.raises(InvalidJob, match="filter"):
             event_trigger("unit-order.placed", filter="amount > 5")
+
+    def test_filter_by_pythons_name_of_a_field_would_let_nothing_pass(self) -> None:
+        with pytest.raises(InvalidJob, match="'orderId' on the wire") as refused:
+            event_trigger(UnitOrder, filter={"order_id": "1"})
+        assert refused.value.remedy == "Write 'orderId'."
 
     @pytest.mark.parametrize(
         ("condition", "passes"),

@@ -6,6 +6,8 @@ import asyncio
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from playhead.config import Settings
 
 CLIENT_ID = "cli"
-_DELAY_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DELAY_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+"""The longer suffix first."""
 
 
 def send(
@@ -30,7 +33,7 @@ def send(
     ] = "{}",
     key: Annotated[str | None, typer.Option(help="Events with the same key stay in order.")] = None,
     id: Annotated[str | None, typer.Option(help="An idempotency key: sent twice, it starts one run per job.")] = None,
-    delay: Annotated[str | None, typer.Option(help="Send it so much later: 90s, 5m, 24h, 7d.")] = None,
+    delay: Annotated[str | None, typer.Option(help="Send it so much later: 90s, 5m, 24h, 7d, 2w.")] = None,
     at: Annotated[str | None, typer.Option(help="Send it then: ISO 8601 with its zone.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -41,24 +44,25 @@ def send(
     from playhead import outgoing
     from playhead.cli.connection import settings_of
     from playhead.cli.project import find_project
+    from playhead.serde import rfc3339_of
 
     values = read_payload(payload)
     project = find_project()
     project.import_catalog()
-    later = None if delay is None else read_delay(delay)
-    event = outgoing(
-        name, values, id=id, key=key, delay=later, at=at
-    )  # what is wrong with it shows before a broker is looked for
+    with delays_as_options("--at"):
+        later = None if delay is None else read_delay(delay)
+        # What is wrong with it shows before a broker is looked for.
+        event = outgoing(name, values, id=id, key=key, delay=later, at=at)
     if (why := doubt(event.name, project)) is not None:
         say(why, style="yellow")
     sent = asyncio.run(_send(settings_of(project), event))
     if json:
-        print_json(sent._asdict())
+        print_json({**sent._asdict(), "due_at": rfc3339_of(sent.due_at) if sent.due_at else None})
     else:
         from rich.text import Text
 
         place = f"{sent.topic}/{sent.partition}@{sent.offset}"
-        due = f"  due {sent.due_at.isoformat()}" if sent.due_at else ""
+        due = f"  due {rfc3339_of(sent.due_at)}" if sent.due_at else ""
         print_data(Text.assemble(("sent ", "green"), (sent.name, "bold"), f"  {sent.id}  ", (place, "dim"), due))
 
 
@@ -68,14 +72,24 @@ def read_delay(text: str) -> dict[str, float]:
     Raises:
         InvalidDelay: it is none.
     """
-    unit = _DELAY_UNITS.get(text[-1:])
+    suffix = next((suffix for suffix in _DELAY_UNITS if text.endswith(suffix)), "")
     try:
-        number = float(text[:-1])
+        number = float(text.removesuffix(suffix))
     except ValueError:
         number = math.nan
-    if unit is None or math.isnan(number):
-        raise InvalidDelay("delay", f"{text!r} is none; write 90s, 5m, 24h or 7d.")
-    return {unit: number}
+    if not suffix or math.isnan(number):
+        raise InvalidDelay("delay", f"{text!r} is none; write 250ms, 90s, 5m, 24h, 7d or 2w.")
+    return {_DELAY_UNITS[suffix]: number}
+
+
+@contextmanager
+def delays_as_options(moment: str) -> Iterator[None]:
+    """Let what is wrong with a delay be mended on the command line, where `moment` is the option for a time."""
+    try:
+        yield
+    except InvalidDelay as error:
+        error.remedy = f"Give one of them: --delay 24h, or {moment} 2027-03-01T09:00:00+01:00."
+        raise
 
 
 def read_payload(text: str) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def _values(target: str, project: Project) -> list[tuple[object, ModuleType]]:
         module = import_module(name)
         value = getattr(module, attribute, None)
         if not isinstance(value, Client):
-            raise InvalidJob(f"{target!r}: {attribute!r} is no Client in {name}.")
+            clients = sorted(other for other, found in vars(module).items() if isinstance(found, Client))
+            remedy = f"There is: {', '.join(clients)}." if clients else f'Declare one there: {attribute} = Client("…").'
+            raise InvalidJob(f"{target!r}: {attribute!r} is no Client in {name}.", remedy=remedy)
         return [(value, module)]
     elif target.endswith(".py") or "/" in target:
         raise NoJobs(f"there is no file or folder {target!r}.", remedy="Check the path.")

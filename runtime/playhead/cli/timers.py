@@ -13,6 +13,7 @@ import typer
 from playhead.cli import asking
 from playhead.cli.names import complete_event, complete_scheduled_job
 from playhead.cli.output import AsJson, print_json, print_table, say
+from playhead.cli.send import delays_as_options, read_delay
 from playhead.errors import TooLate
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def cancel(timer_id: TimerId, json: AsJson = False) -> None:
 @app.command()
 def move(
     timer_id: TimerId,
-    to: Annotated[str, typer.Option(help="ISO 8601 with its zone, such as 2027-03-01T09:00:00+01:00.")],
+    to: Annotated[str | None, typer.Option(help="ISO 8601 with its zone, such as 2027-03-01T09:00:00+01:00.")] = None,
+    delay: Annotated[str | None, typer.Option(help="So much later than now: 90s, 5m, 24h, 7d, 2w.")] = None,
     json: AsJson = False,
 ) -> None:
     """Send an event at another moment; it gets a new id."""
@@ -145,14 +147,17 @@ def move(
     async def ask() -> dict[str, Any]:
         from playhead import Client
         from playhead.cli.connection import connected
+        from playhead.serde import rfc3339_of
 
         settings = _settings()
         async with connected(settings) as broker:
             client = Client("cli", settings=settings, broker=broker)
-            new_id, due_at = await client.reschedule_event(timer_id, at=to)
-            return {"id": new_id, "outcome": "rescheduled", "due_at": due_at.isoformat()}
+            new_id, due_at = await client.reschedule_event(timer_id, delay=later, at=to)
+            return {"id": new_id, "outcome": "rescheduled", "due_at": rfc3339_of(due_at)}
 
-    moved = asyncio.run(ask())
+    with delays_as_options("--to"):
+        later = None if delay is None else read_delay(delay)
+        moved = asyncio.run(ask())
     if json:
         print_json(moved)
     else:

@@ -17,6 +17,7 @@ from playhead.http.limits import Limits
 from playhead.http.readiness import BrokerProbe, WorkerState, what_is_missing
 from playhead.http.refusals import InvalidFields
 from playhead.sending import SentEvent
+from playhead.serde import rfc3339_of
 
 INDEX = """\
 Playhead
@@ -103,7 +104,7 @@ def _location(sent: SentEvent) -> dict[str, Any]:
         raise RuntimeError(f"event {sent.id} was acknowledged without an offset")
     offset = sent.offset if sent.offset >= 0 else None
     location = {"id": sent.id, "topic": sent.topic, "partition": sent.partition, "offset": offset}
-    return location if sent.due_at is None else {**location, "dueAt": sent.due_at}
+    return location if sent.due_at is None else {**location, "dueAt": rfc3339_of(sent.due_at)}
 
 
 def _item(result: SentEvent | PlayheadError) -> dict[str, Any]:

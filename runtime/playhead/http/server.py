@@ -24,6 +24,7 @@ from playhead.http.protocol import Config
 HOST = "127.0.0.1"
 PORT = 3002
 PORT_MAX = 65_535
+_TRIED_PORTS = 100
 GRACE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection is kept: longer than what load balancers in front keep theirs, usually 60 s."""
@@ -184,8 +185,18 @@ def _refused(host: str, port: int, error: OSError) -> PortInUse | InvalidSetting
         remedy = "Choose another port, above 1023: --port 3002."
         return InvalidSetting(f"can't listen on {host}:{port}: {error.strerror}.", remedy=remedy)
     who = listener_of(port) or "another program"
-    remedy = f"Stop it, or choose another port: --port {port + 1 if port < PORT_MAX else port - 1}."
+    remedy = f"Stop it, or choose another port: --port {_free_port_after(host, port)}."
     return PortInUse(f"{who} listens on {host}:{port}.", remedy=remedy)
+
+
+def _free_port_after(host: str, port: int) -> int:
+    """The next port that is free now, or 0, which picks one: beside a `playhead dev` the next are taken too."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for other in range(port + 1, min(port + _TRIED_PORTS, PORT_MAX) + 1):
+        with contextlib.suppress(OSError):
+            _bound(family, socket.SOCK_STREAM, 0, (host, other)).close()
+            return other
+    return 0
 
 
 def _close(sockets: Sequence[socket.socket]) -> None:

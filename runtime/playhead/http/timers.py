@@ -15,7 +15,7 @@ from playhead.http.bodies import read_json
 from playhead.http.envelope import move_from
 from playhead.http.limits import Limits
 from playhead.http.parameters import moment_ms, number, parameters
-from playhead.serde import PARTITION_KEY, rfc3339
+from playhead.serde import PARTITION_KEY, rfc3339, rfc3339_of
 from playhead.timer import Timer
 from playhead.timers import schedules
 from playhead.timers.listing import PAGE_TIMERS_MAX, START, PendingTimers, read_cursor
@@ -67,7 +67,7 @@ class Timers:
         timer_id, limits = request.path_params["timer_id"], self._limits
         body = await read_json(request, limit_bytes=limits.event_body_bytes, seconds=limits.body_seconds)
         new_id, due_at = await self._client.reschedule_event(timer_id, **move_from(body))
-        result = {"id": new_id, "outcome": "rescheduled", "dueAt": due_at}
+        result = {"id": new_id, "outcome": "rescheduled", "dueAt": rfc3339_of(due_at)}
         return JsonAnswer({"success": True, "message": f"Timer {timer_id} rescheduled", "result": result})
 
 

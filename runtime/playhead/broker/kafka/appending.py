@@ -68,11 +68,13 @@ class Appender:
 
     async def close(self) -> None:
         """Wait for what is on its way, not longer than an append would."""
-        if senders := list(self._senders.values()):
-            _, late = await asyncio.wait(senders, timeout=self._limit_seconds)
-            for sender in late:
-                sender.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        until = self._clock.monotonic() + self._limit_seconds
+        while (senders := list(self._senders.values())) and (left_seconds := until - self._clock.monotonic()) > 0:
+            await asyncio.wait(senders, timeout=left_seconds)
+        self._busy.clear()  # else each sender, as it ends, would leave what it has to another that nobody waits for
+        for sender in senders:
+            sender.cancel()
+        await asyncio.gather(*senders, return_exceptions=True)
 
     async def _accept(self, records: Sequence[Record], call: Call) -> None:
         """Put every record whose topic takes it into its partition's queue."""
