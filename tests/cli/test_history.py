@@ -109,6 +109,17 @@ def test_events_and_runs_are_written_verified_and_built_again(here: Installation
     assert "NOT equal" in told.err
 
 
+@pytest.mark.parametrize("command", [("verify",), ("skip", "user[0]")])
+def test_history_that_is_not_there_is_not_taken_for_an_empty_one(
+    here: Installation, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """An empty one is equal to the log up to where it is: nowhere."""
+    told = here.run("history", *command, "--database", f"sqlite:///{tmp_path}/other/history.db")
+    assert told.code == 3
+    assert "PH205" in told.err
+    assert not (tmp_path / "other").exists()
+
+
 def test_rebuild_that_is_killed_leaves_the_old_one_serving(here: Installation, start: Start) -> None:
     history = start("history")
     for _ in range(3):

@@ -19,6 +19,7 @@ from playhead.scheduler.arming import fire_schedule, rearm
 from playhead.serde import rfc3339
 from playhead.testing import JobHarness
 from playhead.timer import Timer, armed_record, parse_rfc3339, read_key, schedule_record
+from playhead.timers.listing import START
 from playhead.timers.schedules import listed, run_now, take_back
 from playhead.topics import DELAY, SCHEDULE, unknown_topic
 from tests.scheduler.place import Place
@@ -108,6 +109,16 @@ class TestArming:
         await place.clock.advance(60)
         assert [due[11:19] for due in dues(place)] == ["00:02:00"]
         assert len(place.dead_letters()) == 1
+        assert place.pending() == 2
+
+    async def test_occurrence_that_is_canceled_is_the_only_one_that_is_not_sent(self, place: Place) -> None:
+        await place.start()
+        await declare(place, "j", interval_trigger(60))
+        await place.clock.advance(61)
+        (armed,) = (await place.pending_timers().page(START, 10)).timers
+        assert await place.while_time_passes(place.client.cancel_event(armed.id))
+        await place.clock.advance(180)
+        assert [due[11:19] for due in dues(place)] == ["00:01:00", "00:03:00", "00:04:00"]
         assert place.pending() == 2
 
     async def test_changed_schedule_takes_the_place_of_the_old_one(self, place: Place) -> None:

@@ -66,7 +66,7 @@ def history(
 
         sockets = listen(host, port)
     url = database_url(project, settings, database)
-    with sole_owner(url), _opened(url) as store:
+    with sole_owner(url), _opened(url, make=True) as store:
         host_history(settings, store, sockets=sockets)
 
 
@@ -95,13 +95,21 @@ def database_url(project: Project, settings: Settings, given: str | None = None)
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[HistoryStore]:
+def _opened(url: str, *, make: bool = False) -> Iterator[HistoryStore]:
+    """The history that is there. Unless told so none is made: an empty one would be equal to the log.
+
+    Raises:
+        NoHistory: nobody has written one yet.
+    """
+    from playhead.errors import NoHistory
     from playhead.history.databases import answering, place_of
     from playhead.history.store import HistoryStore
 
     place = place_of(url)
     with answering(place.name):
         try:
+            if not make and not place.current():
+                raise NoHistory(place.name, "is not there yet")
             store = HistoryStore(place)
             try:
                 yield store

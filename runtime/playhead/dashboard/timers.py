@@ -44,7 +44,10 @@ class TimerPages:
         timer = await self._pending.find(timer_id)
         if timer is None:
             raise TooLate(timer_id)
-        return _question(timer_id, f"{timer.name} is to be sent later. It will never be.")
+        question = f"{timer.name} is to be sent later. It will never be."
+        if timer.schedule:
+            question += " The job's schedule goes on with the occurrence after it."
+        return _question(timer_id, question)
 
     async def cancel(self, ask: Ask) -> Answer:
         """Cancel it: the scheduler answers which of the two came first."""

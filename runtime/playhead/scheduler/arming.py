@@ -89,7 +89,7 @@ def fire_schedule(
 
 
 def arm_next(timer: Timer, declared: Mapping[str, Any] | None, delay: TopicInfo, now_ms: int) -> list[Record]:
-    """The next occurrence, where this one can't be sent: what becomes of one ends no schedule."""
+    """The next occurrence, where this one is canceled or can't be sent: what becomes of one ends no schedule."""
     if declared is None:
         return []
     due_ms, previous_ms = _moments(timer)

@@ -266,7 +266,8 @@ class TimerWork:
             answer = asked.answer(RESCHEDULED, topic.name, task.number, now_ms)
             self._tell(task, [timer], [moved, *answer], moving=asked)
         else:
-            self._tell(task, [timer], asked.answer(CANCELED, topic.name, task.number, now_ms))
+            answer = asked.answer(CANCELED, topic.name, task.number, now_ms)
+            self._tell(task, [timer], [*answer, *self._next_of(task, timer)])
 
     def _arm(self, task: TimerTask) -> None:
         """Arm what is declared and not armed, or armed as it was declared before; disarm what is declared no more."""
@@ -308,10 +309,14 @@ class TimerWork:
 
     def _bury(self, task: TimerTask, timer: Timer, reason: str) -> None:
         self._logger.error("a timer can't be sent; it goes to the dead letters", timer_id=timer.id, reason=reason)
-        records = [self._dead_letter(task, timer, reason)]
-        if timer.schedule:
-            records += arm_next(timer, task.store.schedule(timer.schedule), self._delay, self._now_ms())
+        records = [self._dead_letter(task, timer, reason), *self._next_of(task, timer)]
         self._tell(task, [timer], records, buried=True)
+
+    def _next_of(self, task: TimerTask, timer: Timer) -> list[Record]:
+        """What arms the occurrence after this one, which does not fire; nothing where it is no schedule's."""
+        if not timer.schedule:
+            return []
+        return arm_next(timer, task.store.schedule(timer.schedule), self._delay, self._now_ms())
 
     def _dead_letter(self, task: TimerTask, timer: Timer, reason: str) -> Record:
         now_ms, topic = self._now_ms(), self._dead_letters
