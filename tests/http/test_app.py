@@ -28,7 +28,11 @@ async def test_root_names_every_endpoint(http: httpx.AsyncClient, app: FastAPI) 
 async def test_unknown_path_is_404_in_json(http: httpx.AsyncClient, path: str) -> None:
     answer = await http.get(path)
     assert answer.status_code == 404
-    assert answer.json() == {"error": "no such endpoint.", "code": "PH610", "remedy": "GET / lists the endpoints."}
+    assert answer.json() == {
+        "error": "no such endpoint.",
+        "code": "PH610",
+        "remedy": "GET /openapi.json lists the endpoints.",
+    }
 
 
 @pytest.mark.parametrize(
