@@ -121,6 +121,25 @@ class TestLists:
         assert max(map(len, lines)) <= 100
         assert "…" not in captured.get()
 
+    @pytest.mark.parametrize("command", ["events", "runs", "dead-letters"])
+    def test_ids_and_times_are_whole_on_a_narrow_terminal(
+        self, scene: Scene, command: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        id_, letter = "01997f3e-5b7a-7000-9c1d-6a8f5a0c1b00", "01997f3f-5b7a-7000-9c1d-6a8f5a0c1b00"
+        job = "every-night-at-three-with-a-long-name-that-somebody-chose"
+        scene.event(id_, f"schedule.{job}", T0, key=job)
+        run = scene.told(id_, "succeeded", T0 + 2_000, job=job)
+        scene.letter(letter, T0, job=job)
+        ran(command, "list")
+        narrow = Console(width=80, highlight=False)
+        monkeypatch.setattr(output, "console", lambda: narrow)
+        with narrow.capture() as captured:
+            CliRunner().invoke(app, [command, "list"])
+        head, first = captured.get().splitlines()[:2]
+        assert {"events": id_, "runs": run, "dead-letters": letter}[command] in first
+        assert not first.split()[0].endswith("…")
+        assert max(len(head), len(first)) <= 80
+
 
 class TestShown:
     def test_run_tells_its_attempts(self, scene: Scene) -> None:

@@ -351,7 +351,7 @@ class Scene:
             attempts=4,
             took_ms=140,
             message="asked to fail",
-            error_type="RuntimeError",
+            error_type="playhead_consumers.try_out.FailedOnPurpose",
             logs=[log_line(at_ms + 9, "warning", "about to fail", message=name)],
         )
         self.ids |= {"tried_event": event, "tried_run": run, "tried_letter": self.ids["letter"]}

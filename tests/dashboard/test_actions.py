@@ -134,7 +134,9 @@ class TestDeadLetters:
         page.get_by_role("link", name="Retry").click()
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("Retry 1 dead letter?")
-        expect(dialog).to_contain_text("try-out: attempt 4 of 4 failed: RuntimeError: asked to fail")
+        expect(dialog).to_contain_text(
+            "try-out: attempt 4 of 4 failed: playhead_consumers.try_out.FailedOnPurpose: asked to fail"
+        )
         dialog.get_by_role("link", name="Leave it").click()
         assert settled(site, letter) == []
         page.get_by_role("link", name="Retry").click()

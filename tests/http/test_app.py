@@ -31,7 +31,7 @@ async def test_unknown_path_is_404_in_json(http: httpx.AsyncClient, path: str) -
     assert answer.json() == {
         "error": "no such endpoint.",
         "code": "PH610",
-        "remedy": "/openapi.json describes the endpoints.",
+        "remedy": "GET /openapi.json lists the endpoints.",
     }
 
 

@@ -231,6 +231,8 @@ class TestParameters:
     ) -> None:
         answer = await http.get(f"{path}?{query}")
         assert (answer.status_code, answer.json()["code"]) == (422, "PH607")
+        assert ".." not in answer.json()["error"]
+        assert ". " not in answer.json()["error"]
         assert field in [one["field"] for one in answer.json()["fields"]]
 
     async def test_cursor_that_is_none_is_422(self, http: httpx.AsyncClient) -> None:

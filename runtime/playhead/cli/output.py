@@ -22,6 +22,8 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 """The option that every command has which prints data."""
 
 _UNBOUNDED_COLUMNS = 10_000
+_WHOLE = {"id", "time", "at", "began", "due at", "next at"}
+"""Columns of tables that are of no use when cut: others give way on a narrow terminal."""
 
 
 @cache
@@ -65,7 +67,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in columns:
-        table.add_column(name.rstrip("#").upper(), justify="right" if name.endswith("#") else "left")
+        number = name.endswith("#")
+        whole = number or name in _WHOLE
+        table.add_column(name.rstrip("#").upper(), justify="right" if number else "left", no_wrap=whole)
     for row in rows:
         table.add_row(*row)
     print_data(table)

@@ -6,6 +6,7 @@ from playhead.dashboard.addresses import span_of
 from playhead.dashboard.catalog import own_events
 from playhead.dashboard.overview import EXAMPLE
 from playhead.dashboard.web import Ask, NoSuchPage, View
+from playhead.errors import InvalidInput
 from playhead.history.chain import chain_of
 from playhead.history.reading import Snapshots
 
@@ -23,6 +24,8 @@ class EventPages:
     def index(self, ask: Ask) -> View:
         """Events, the newest first."""
         query, span = ask.query, span_of(ask.query, ask.now_ms, "24h")
+        if query.value("equals") and not query.value("field"):
+            raise InvalidInput("a value is given, but no payload field.", remedy="Name the field that it equals, too.")
         with self._history.snapshot() as now:
             page = now.events(
                 name=query.value("name"),

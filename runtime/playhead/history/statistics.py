@@ -47,7 +47,10 @@ class Span:
         if self.step > SECONDS_PER_HOUR and self.step % SECONDS_PER_HOUR:
             raise InvalidInput(f"a step of {self.step} s: above an hour it is a whole number of hours.")
         if not 0 < self.end - self.begin <= STEPS_MAX * self.step:
-            raise InvalidInput(f"from one to {STEPS_MAX:,} steps of {self.step} s can be asked for.")
+            raise InvalidInput(
+                f"from one to {STEPS_MAX:,} steps of {self.step} s can be asked for.",
+                remedy="Ask for longer steps, or a shorter time.",
+            )
 
     @classmethod
     def of(cls, since: float, until: float, step: int) -> Span:

@@ -158,7 +158,7 @@ async def routing_error(request: Request, error: Exception) -> Response:
     """404 and 405 (and what later endpoints raise as HTTPException), as JSON."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return _answer(404, "PH610", "no such endpoint.", "/openapi.json describes the endpoints.")
+        return _answer(404, "PH610", "no such endpoint.", "GET /openapi.json lists the endpoints.")
     if error.status_code == 405:
         allow = (error.headers or {}).get("Allow", "")
         return _answer(405, "PH611", "method not allowed.", f"Use {allow}.", headers=error.headers)

@@ -199,4 +199,4 @@ def _span(asked: Mapping[str, str]) -> Span:
         return Span.of(since, until, step)
     except InvalidInput as error:
         limits = f"whole minutes, above an hour whole hours, and at most {STEPS_MAX:,} of them"
-        raise InvalidFields([("step", f"{error.message} {limits}")]) from error
+        raise InvalidFields([("step", f"{error.message.rstrip('.')}: {limits}")]) from error

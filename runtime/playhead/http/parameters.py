@@ -50,7 +50,7 @@ def moment_ms(asked: Mapping[str, str], name: str) -> int | None:
     try:
         wanted = when(None, text.replace(" ", "+"))  # a plus sign that was not escaped is a space in a query
     except InvalidDelay as error:
-        raise InvalidFields([(name, error.why)]) from error
+        raise InvalidFields([(name, error.why.rstrip("."))]) from error
     return None if wanted is None else wanted.at_ms
 
 
