@@ -142,7 +142,7 @@ class TestRuns:
             ({"job": "welcome"}, [two, one]),
             ({"state": "failed"}, [two]),
             ({"state": "running"}, []),
-            ({"event": "a"}, [three, one]),
+            ({"event_id": "a"}, [three, one]),
             ({"since": "1970-01-01T00:00:01.500Z", "until": "1970-01-01T00:00:02.500Z"}, [two]),
         ):
             assert ids(await got(http, "/api/runs", shapes.RunsAnswer, **query)) == found, query

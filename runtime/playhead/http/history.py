@@ -113,8 +113,8 @@ class Runs:
 
     async def page(self, request: Request) -> Response:
         """Runs, the latest beginning first."""
-        asked = parameters(request, frozenset({"job", "state", "event", "since", "until", "cursor", "limit"}))
-        job, event = words(asked, "job", "event")
+        asked = parameters(request, frozenset({"job", "state", "event_id", "since", "until", "cursor", "limit"}))
+        job, event_id = words(asked, "job", "event_id")
         state = choice(asked, "state", RUN_STATES)
         since_ms, until_ms = moment_ms(asked, "since"), moment_ms(asked, "until")
         limit, cursor = _limit(asked), asked.get("cursor")
@@ -123,7 +123,7 @@ class Runs:
             page = now.runs(
                 job_id=job,
                 state=state,
-                event_id=event,
+                event_id=event_id,
                 since_ms=since_ms,
                 until_ms=until_ms,
                 cursor=cursor,

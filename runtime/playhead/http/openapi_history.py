@@ -108,7 +108,7 @@ RUNS: Final = _get(
     RunsAnswer,
     _JOB,
     parameter("state", "Only in this state.", type="string", enum=list(RUN_STATES)),
-    parameter("event", "Only on the event of this id.", type="string"),
+    parameter("event_id", "Only on the event of this id.", type="string"),
     _SINCE,
     _UNTIL,
     *_PAGE,
