@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from playhead import interval_trigger
-from playhead.broker.contract import Record, TopicInfo
+from playhead.broker.contract import Partition, Record, TopicInfo
 from playhead.errors import BrokerUnavailable, InvalidDelay, SchedulerSilent, TimerKept, TooLate
 from playhead.events import outgoing
 from playhead.serde import DUE, PARTITION_KEY, SCHEDULE, to_json
@@ -425,12 +426,22 @@ class TestStore:
         await place.clock.advance(200)
         assert place.fired() == list(range(20))
 
-    @pytest.mark.parametrize("damage", ["deleted", "garbage", "too old", "of another topic"])
-    async def test_that_can_not_be_trusted_is_rebuilt(self, place: Place, tmp_path: Path, damage: str) -> None:
+    @pytest.mark.parametrize("damage", ["deleted", "garbage", "too old", "of the future", "of another topic"])
+    async def test_that_can_not_be_trusted_is_rebuilt(
+        self, place: Place, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         first = await place.start(tmp_path)
         await place.send(1, delay={"hours": 48})
         await place.clock.advance(5)
         await place.stop(first)
+        starts: list[int] = []
+        read = place.broker.read
+
+        async def noted(partition: Partition, start: int, end: int, *args: Any, **options: Any) -> None:
+            starts.append(start)
+            await read(partition, start, end, *args, **options)
+
+        monkeypatch.setattr(place.broker, "read", noted)
         for path in place.stores(tmp_path):
             if damage == "deleted":
                 path.unlink()
@@ -438,11 +449,14 @@ class TestStore:
                 path.write_bytes(b"no database")
         if damage == "too old":
             place.clock.jump(13 * 3600)
+        elif damage == "of the future":
+            place.clock.jump(-365 * 86_400)
         elif damage == "of another topic":
             place.broker.existing_topic(DELAY).id = "another"
         second = await place.start(tmp_path)
+        assert starts == [0, 0]  # not from where the store was
         assert second.scheduler.pending() == 1
-        place.clock.jump(48 * 3600)
+        place.clock.jump((365 + 2) * 86_400)
         await place.clock.advance(2)
         assert place.fired() == [1]
 

@@ -226,8 +226,9 @@ class PendingTimers:
     async def _read_on(self) -> None:
         broker = await self._broker()
         topic, now_ms = await broker.topic(self._topic), int(self._clock.time() * 1000)
-        # Who was not asked for long may have missed a tombstone that was compacted away.
-        stale = now_ms - self._fresh_ms > delete_retention_ms(topic) // 2
+        # Who was not asked for long may have missed a tombstone that was compacted away; for how long, a clock that was
+        # set back does not tell.
+        stale = abs(now_ms - self._fresh_ms) > delete_retention_ms(topic) // 2
         if stale or self._info is None or (topic.id, topic.partitions) != (self._info.id, self._info.partitions):
             self._close()
             for number in range(topic.partitions):

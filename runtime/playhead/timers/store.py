@@ -12,6 +12,7 @@ another format, so old that a tombstone may have been compacted away since, or b
 from __future__ import annotations
 
 import marshal
+import math
 import sqlite3
 import sys
 from collections.abc import Iterable, Sequence
@@ -89,17 +90,23 @@ class TimerStore:
     Args:
         path: of the file; None keeps it in memory.
         topic_id: of the topic that it is a cache of.
-        oldest_ms: a store that was last written before this moment is rebuilt.
+        written_ms: a store that was last written outside of these two moments is rebuilt.
         cache_kib: of memory, for SQLite.
     """
 
     def __init__(
-        self, path: Path | None, topic_id: str = "", oldest_ms: int = 0, *, cache_kib: int = MIN_CACHE_KIB
+        self,
+        path: Path | None,
+        topic_id: str = "",
+        written_ms: tuple[float, float] = (0, math.inf),
+        *,
+        cache_kib: int = MIN_CACHE_KIB,
     ) -> None:
         self._path = path
         self._cache_kib = cache_kib
         self._db, kept = self._open()
-        if kept.get("format") != FORMAT or kept.get("topic") != topic_id or kept.get("written_ms", 0) < oldest_ms:
+        known = kept.get("format") == FORMAT and kept.get("topic") == topic_id
+        if not known or not written_ms[0] <= kept["written_ms"] <= written_ms[1]:
             self._throw_away()
             self._db, _ = self._open()
             kept = {"format": FORMAT, "topic": topic_id, "position": 0, "written_ms": 0, "timers": 0}
@@ -380,8 +387,10 @@ def open_store(
             delete_store(path)
     except OSError as error:
         raise _unusable(path, error) from error
-    # What is older may have missed a tombstone that was compacted away.
-    return TimerStore(path, topic.id, now_ms - delete_retention_ms(topic) // 2, cache_kib=share_kib)
+    # What is older may have missed a tombstone that was compacted away. So may what comes from the future: a clock was
+    # wrong, so nobody knows how old it is.
+    reach_ms = delete_retention_ms(topic) // 2
+    return TimerStore(path, topic.id, (now_ms - reach_ms, now_ms + reach_ms), cache_kib=share_kib)
 
 
 def delete_retention_ms(topic: TopicInfo) -> int:
