@@ -22,7 +22,8 @@ from tests.waiting import block_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 EVENTS = 4_000
-SEED = int(os.environ.get("PLAYHEAD_TEST_SEED", "1"))
+SEED, ROUNDS = (int(os.environ.get(f"PLAYHEAD_TEST_{name}", "1")) for name in ("SEED", "ROUNDS"))
+"""What is killed when, and how often: a round takes ten seconds and more."""
 
 
 async def _send(bootstrap: str, prefix: str, round_: int) -> None:
@@ -61,7 +62,7 @@ def test_history_is_the_log_whatever_ends_who_writes_and_builds_it(
     try:
         writing += [here.start("history") for _ in range(writers)]
         block_until(lambda: count(PART) == 16, seconds=90)
-        for round_ in range(3):
+        for round_ in range(ROUNDS):
             asyncio.run(_send(kafka_bootstrap, here.prefix, round_))
             paused, killed = writing[0], writing[-1]
             if writers > 1:
