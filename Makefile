@@ -8,7 +8,7 @@ SOURCES := runtime schemas consumers tests
 .PHONY: dev test check fix bench lock clean install
 
 dev: install  ## a real Kafka, every job, dashboard and HTTP API on 3002
-	@$(BIN)/playhead dev || test $$? -eq 130  # Ctrl-C is how it ends
+	@exec $(BIN)/playhead dev
 
 test: install  ## all tests, on a real Kafka
 	$(BIN)/pytest

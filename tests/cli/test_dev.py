@@ -23,7 +23,7 @@ from playhead.dev.ports import pick_free
 from playhead.history.store import HistoryStore
 from playhead.records import Partition
 from tests.broker_fixture import CHECKOUT, NewLocalKafka
-from tests.cli.shell import Done, playhead_command, start_playhead
+from tests.cli.shell import PLAYHEAD, Done, environment, playhead_command, start_playhead
 from tests.waiting import block_until
 
 pytestmark = pytest.mark.kafka
@@ -50,6 +50,20 @@ class Dev:
         with self.log.open("ab") as log:
             self.process = start_playhead(
                 "dev", "--port", str(self.port), *arguments, cwd=self.project, env=self.env, stdout=log, stderr=log
+            )
+
+    def start_below(self, *shell: str) -> None:
+        """Started by a shell, which waits for it as make does."""
+        with self.log.open("ab") as log:
+            below = [*shell, *PLAYHEAD, "dev", "--no-worker", "--port", str(self.port)]
+            self.process = subprocess.Popen(
+                ["/bin/sh", "-c", '"$@" & wait', "sh", *below],
+                cwd=self.project,
+                env=environment(**self.env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def start_and_wait(self, *arguments: str) -> None:
@@ -244,6 +258,31 @@ def test_killed_supervisor_leaves_nothing(dev: Dev) -> None:
     assert dev.wait() == -signal.SIGKILL
     block_until(lambda: not dev.processes(), seconds=STOP_SECONDS)
     dev.start_and_wait()
+
+
+def test_it_ends_with_whoever_started_it(dev: Dev) -> None:
+    dev.start_below("env", "--default-signal=HUP")
+    block_until(dev.is_ready_or_over, seconds=START_SECONDS)
+    dev.signal(signal.SIGKILL)
+    dev.wait()
+    block_until(lambda: not dev.processes(), seconds=STOP_SECONDS)
+    assert "Whoever started this is gone" in dev.said()
+    assert "Stopping" in dev.said(), "in good order"
+
+
+def test_nohup_lets_it_outlive_whoever_started_it(dev: Dev) -> None:
+    dev.start_below("nohup")
+    block_until(dev.is_ready_or_over, seconds=START_SECONDS)
+    dev.signal(signal.SIGKILL)
+    dev.wait()
+    (pid,) = [pid for pid, command in dev.processes().items() if "playhead.cli dev" in command]
+    for _ in range(2):  # each takes longer than the parent's death would
+        assert dev.run("topics", "check").code == 0
+    os.kill(pid, signal.SIGHUP)
+    os.kill(pid, signal.SIGTERM)
+    block_until(lambda: not dev.processes(), seconds=STOP_SECONDS)
+    assert "Whoever started this is gone" not in dev.said()
+    assert "hurrying" not in dev.said(), "one signal came, SIGTERM"
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from playhead.history.opening import Reading
 
 DEFAULT_GRACE_SECONDS = 10.0
+_PARENT_CHECK_SECONDS = 0.5
 
 
 def dev(
@@ -47,6 +48,7 @@ def dev(
     """
     started = time.monotonic()
     _let_signals_end_the_start()
+    _end_with_parent()
 
     from playhead.cli.logs import configure_logging
     from playhead.cli.project import find_project
@@ -98,8 +100,29 @@ def dev(
 
 
 def _let_signals_end_the_start() -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end_during_start)
+    signal.signal(signal.SIGTERM, _end_during_start)
+    if not _outlives_its_parent():
+        signal.signal(signal.SIGHUP, _end_during_start)
+
+
+def _outlives_its_parent() -> bool:
+    """Whether nohup started this."""
+    return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def _end_with_parent() -> None:
+    """Stop, as at SIGTERM, when whoever started this has died."""
+    parent = os.getppid()
+    if parent <= 1 or _outlives_its_parent():
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_CHECK_SECONDS)
+        print("Whoever started this is gone. (With nohup it would go on.)", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _take_lock(data_dir: Path) -> FileLock:

@@ -201,7 +201,8 @@ class Together:
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._signalled, number)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup's
+                loop.add_signal_handler(number, self._signalled, number)
 
     def _signalled(self, number: int) -> None:
         """The first time stop in good order, the second time hurry, the third time leave the rest to the guards."""

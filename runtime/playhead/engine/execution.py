@@ -210,10 +210,9 @@ class Execution:
         except Exception as mistake:  # noqa: BLE001 -- the engine's own: better no worker than a run that never ends
             self._give_up(mistake)
 
-    @staticmethod
-    def _is_going(run: LiveRun) -> bool:
+    def _is_going(self, run: LiveRun) -> bool:
         """Whether the run waits for this very task, and not, once it was ended from outside, for its next attempt."""
-        return run.state is LiveState.RUNNING and run.work is asyncio.current_task()
+        return run.state is LiveState.RUNNING and run.work is asyncio.current_task(self._loop)
 
     def _overdue(self, run: LiveRun) -> None:
         """The attempt ends without its function, which does not listen."""
