@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
@@ -154,7 +154,7 @@ def print_facts(facts: Mapping[str, object]) -> None:
     from playhead.cli.output import print_table
 
     rows = [[cell(name, "bold"), value if hasattr(value, "plain") else cell(value)] for name, value in facts.items()]
-    print_table(["", ""], rows)  # type: ignore[arg-type]  # Text has `plain`
+    print_table(["", ""], rows, heads=False)  # type: ignore[arg-type]  # Text has `plain`
 
 
 def print_block(title: str, text: str) -> None:
@@ -166,6 +166,14 @@ def print_block(title: str, text: str) -> None:
 
     print_data(Text(f"\n{title}", style="bold"))
     print_data(Text("\n".join(clean(line) for line in text.splitlines())))
+
+
+def print_value(title: str, shown: Mapping[str, Any], name: str) -> None:
+    """What is JSON as such, and what is not in base64."""
+    if (encoded := shown.get(f"{name}Base64")) is not None:
+        print_block(f"{title}  not JSON; its bytes in base64", encoded)
+    else:
+        print_block(title, pretty(shown.get(name)))
 
 
 def pretty(value: Any) -> str:
@@ -186,7 +194,9 @@ def print_page(
     if as_json:
         print_json(page)
         return
-    items: Iterable[Any] = page["items"]
-    print_table(columns, [row(item) for item in items])
+    if not page["items"]:
+        say("There are none." if page["next"] is None else "None so far.")
+    else:
+        print_table(columns, [row(item) for item in page["items"]])
     if page["next"]:
         say(f"There are more: --cursor {page['next']}")

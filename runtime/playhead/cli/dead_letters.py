@@ -96,7 +96,7 @@ def show(
             "left out": ", ".join(record.get("leftOut", ())),
         }
     )
-    asking.print_block("RECORD", record.get("valueBase64") or asking.pretty(record.get("value")))
+    asking.print_value("RECORD", record, "value")
     if (failure := letter["failure"]) and failure.get("traceback"):
         asking.print_block("TRACEBACK", failure["traceback"])
 

@@ -93,7 +93,7 @@ def show(event_id: EventId, database: Database = None, json: AsJson = False) -> 
             **{f"header {one['name']}": one["value"] for one in event["headers"]},
         }
     )
-    asking.print_block("PAYLOAD", event.get("payloadBase64") or asking.pretty(event["payload"]))
+    asking.print_value("PAYLOAD", event, "payload")
     if event["runs"]:
         from playhead.cli.runs import print_runs
 

@@ -252,7 +252,7 @@ def verify(context: typer.Context, database: Database = None, json: AsJson = Fal
                 "equal": verdict.equal,
                 "digest": verdict.digest,
                 "rows": verdict.rows,
-                "excluded_offsets": verdict.excluded,
+                "excludedOffsets": verdict.excluded,
                 "offsets": {f"{p.topic}[{p.partition}]": offset for p, offset in sorted(verdict.offsets.items())},
                 "differences": [str(one) for one in verdict.differences],
             }

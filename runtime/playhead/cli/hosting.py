@@ -184,7 +184,7 @@ class Hosted:
 
     def status(self) -> str:
         """One line: what is waited for, or what each job that is not running does instead."""
-        return "waiting for the broker" if self._part is None else _status(self._part.status())
+        return "waiting for the broker" if self._part is None else _status(self.name, self._part.status())
 
     def samples(self) -> Samples:
         """What the part counts, for /metrics."""
@@ -271,9 +271,10 @@ async def _tell_readiness(hosted: Hosted, notifier: Notifier) -> None:
         await asyncio.sleep(_READY_POLL_SECONDS)
 
 
-def _status(jobs: Mapping[str, Mapping[str, Any]]) -> str:
-    """One line: what each job that is not running does instead."""
-    others = [f"{job_id}: {state['phase']}" for job_id, state in jobs.items() if state["phase"] != "running"]
+def _status(part: str, jobs: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line: what each job, or the part itself, does instead of running."""
+    phases = {name: state["phase"] for name, state in jobs.items() if state["phase"] != "running"}
+    others = [phase if name == part else f"{name}: {phase}" for name, phase in phases.items()]
     if others or not jobs:
         return "; ".join(others) or "starting"
     return f"{len(jobs)} jobs running" if len(jobs) > 1 else f"{next(iter(jobs))} running"

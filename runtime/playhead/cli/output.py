@@ -61,11 +61,11 @@ def print_data(item: RenderableType, *, one_line: bool = False) -> None:
         raise close_output() from None
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, heads: bool = True) -> None:
     """A table without lines, as it is easy to read and to cut. A name that ends in `#` is a column of numbers."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=heads)
     for name in columns:
         number = name.endswith("#")
         whole = number or name in _WHOLE

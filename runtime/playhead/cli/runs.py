@@ -103,7 +103,7 @@ def show(
             "sent": ", ".join(f"{one['name'] or '?'} {one['id']}" for one in run["sent"]),
         }
     )
-    asking.print_block("INPUT", run.get("inputBase64") or asking.pretty(run["input"]))
+    asking.print_value("INPUT", run, "input")
     for attempt in run["attempts"]:
         _print_attempt(attempt)
     if run["state"] == "succeeded":

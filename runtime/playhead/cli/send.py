@@ -57,7 +57,9 @@ def send(
         say(why, style="yellow")
     sent = asyncio.run(_send(settings_of(project), event))
     if json:
-        print_json({**sent._asdict(), "due_at": rfc3339_of(sent.due_at) if sent.due_at else None})
+        told = sent._asdict()
+        due_at = told.pop("due_at")
+        print_json({**told, "dueAt": rfc3339_of(due_at) if due_at else None})
     else:
         from rich.text import Text
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from playhead.cli import asking
+from playhead.cli.asking import Cursor, cell
 from playhead.cli.names import complete_event, complete_scheduled_job
-from playhead.cli.output import AsJson, print_json, print_table, say
+from playhead.cli.output import AsJson, print_json, say
 from playhead.cli.send import delays_as_options, read_delay
 from playhead.errors import TooLate
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from playhead.broker.contract import Broker
     from playhead.config import Settings
     from playhead.timer import Timer
@@ -47,52 +50,32 @@ async def _pending() -> AsyncIterator[tuple[Broker, str, PendingTimers]]:
         yield broker, settings.topic_prefix, pending
 
 
-def _row(timer: Timer) -> dict[str, Any]:
-    from playhead.serde import PARTITION_KEY, rfc3339
-
-    key = timer.header(PARTITION_KEY) or b""
-    return {
-        "id": timer.id,
-        "due_at": rfc3339(timer.due_ms),
-        "event": timer.name,
-        "key": key.decode(errors="replace"),
-        "schedule": timer.schedule or None,
-    }
-
-
-def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
-    print_table(
-        [name.replace("_", " ") for name in columns], [[str(row[name] or "-") for name in columns] for row in rows]
-    )
-
-
 @app.command("list")
 def list_(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, those that are due first.")] = 100,
     event: Annotated[str, typer.Option(help="Only events of this name.", autocompletion=complete_event)] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 100,
+    cursor: Cursor = "",
     json: AsJson = False,
 ) -> None:
-    """Show what is pending, by due time."""
+    """Show what is pending, what is due first first."""
 
-    async def read() -> tuple[list[dict[str, Any]], bool]:
-        from playhead.timers.listing import PAGE_TIMERS_MAX, START
+    async def read() -> dict[str, Any]:
+        from playhead.timers.listing import START, read_cursor, shown
 
-        rows: list[dict[str, Any]] = []
+        after: Position | None = read_cursor(cursor) if cursor else START
+        timers: list[Timer] = []
         async with _pending() as (_, _, pending):
-            after: Position | None = START
-            while after is not None and len(rows) < limit:
-                page = await pending.page(after, min(limit - len(rows), PAGE_TIMERS_MAX), name=event)
-                rows += map(_row, page.timers)
+            while after is not None and len(timers) < limit:  # where names are wanted, a page may hold few
+                page = await pending.page(after, limit - len(timers), name=event)
+                timers += page.timers
                 after = page.after
-        return rows, after is not None
+        return {"items": [shown(timer) for timer in timers], "next": None if after is None else after.cursor()}
 
-    rows, more = asyncio.run(read())
-    if json:
-        print_json(rows)
-        return
-    _print_rows(["due_at", "event", "id", "key"], rows)
-    if more:
-        say(f"There are more; --limit {limit * 10} shows them.")
+    asking.print_page(asyncio.run(read()), ["due at", "event", "id", "key"], _row, as_json=json)
+
+
+def _row(timer: Mapping[str, Any]) -> list[Text]:
+    return [cell(timer["dueAt"]), cell(timer["event"], "cyan"), cell(timer["id"]), cell(timer["key"])]
 
 
 @app.command()
@@ -100,19 +83,21 @@ def show(timer_id: TimerId, json: AsJson = False) -> None:
     """Show one timer, with its payload."""
 
     async def read() -> dict[str, Any] | None:
+        from playhead.timers.listing import shown
+
         async with _pending() as (_, _, pending):
             timer = await pending.find(timer_id)
-            return None if timer is None else {**_row(timer), "payload": timer.payload()}
+            return None if timer is None else {**shown(timer), "payload": timer.payload()}
 
-    row = asyncio.run(read())
-    if row is None:
+    timer = asyncio.run(read())
+    if timer is None:
         raise TooLate(timer_id)
     if json:
-        print_json(row)
-    else:
-        payload = row.pop("payload")
-        asking.print_facts({name.replace("_", " "): value for name, value in row.items()})
-        asking.print_block("PAYLOAD", asking.pretty(payload))
+        print_json(timer)
+        return
+    names = {"id": "id", "event": "event", "key": "key", "dueAt": "due at", "schedule": "schedule"}
+    asking.print_facts({told: timer[name] for name, told in names.items()})
+    asking.print_block("PAYLOAD", asking.pretty(timer["payload"]))
 
 
 @app.command()
@@ -153,7 +138,7 @@ def move(
         async with connected(settings) as broker:
             client = Client("cli", settings=settings, broker=broker)
             new_id, due_at = await client.reschedule_event(timer_id, delay=later, at=to)
-            return {"id": new_id, "outcome": "rescheduled", "due_at": rfc3339_of(due_at)}
+            return {"id": new_id, "outcome": "rescheduled", "dueAt": rfc3339_of(due_at)}
 
     with delays_as_options("--to"):
         later = None if delay is None else read_delay(delay)
@@ -161,7 +146,7 @@ def move(
     if json:
         print_json(moved)
     else:
-        say(f"moved to {moved['due_at']}, as {moved['id']}")
+        say(f"moved to {moved['dueAt']}, as {moved['id']}")
 
 
 @app.command()
@@ -172,21 +157,15 @@ def schedules(json: AsJson = False) -> None:
         from playhead.timers.schedules import listed
 
         async with _pending() as (_, _, pending):
-            return [
-                {
-                    "job": row["job"],
-                    "schedule": row["schedule"],
-                    "catch_up": row["catchUp"],
-                    "next_at": row["next"][0] if row["armed"] else None,
-                }
-                for row in await listed(pending, _now_ms(), 1)
-            ]
+            return await listed(pending, _now_ms())
 
-    rows = asyncio.run(read())
-    if json:
-        print_json(rows)
-        return
-    _print_rows(["job", "schedule", "catch_up", "next_at"], rows)
+    columns = ["job", "schedule", "catch up", "next at"]
+    asking.print_page({"items": asyncio.run(read()), "next": None}, columns, _schedule_row, as_json=json)
+
+
+def _schedule_row(schedule: Mapping[str, Any]) -> list[Text]:
+    next_at = schedule["next"][0] if schedule["armed"] else None
+    return [cell(schedule["job"], "bold"), cell(schedule["schedule"]), cell(schedule["catchUp"]), cell(next_at)]
 
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete_scheduled_job)]

@@ -44,6 +44,17 @@ class Query:
     def values(self, name: str) -> list[str]:
         return [value for key, value in self.pairs if key == name]
 
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """One of several words; empty where it is not asked for.
+
+        Raises:
+            InvalidInput: it is another.
+        """
+        chosen = self.value(name)
+        if chosen and chosen not in choices:
+            raise InvalidInput(f"{name} {chosen[:20]!r} is none.", remedy=f"Choose one of {', '.join(choices)}.")
+        return chosen
+
     def having(self, **changes: str | None) -> str:
         """The address with these values instead; None takes one away."""
         pairs = [(name, value) for name, value in self.pairs if name not in changes]

@@ -30,10 +30,7 @@ class LetterPages:
 
     def index(self, ask: Ask) -> View:
         """Dead letters, the newest first; those that are open unless others are asked for."""
-        chosen = ask.query.value("state") or "open"
-        choices = (*LETTER_STATES, "any")
-        if chosen not in choices:
-            raise InvalidInput(f"state {chosen[:20]!r} is none.", remedy=f"Choose one of {', '.join(choices)}.")
+        chosen = ask.query.choice("state", (*LETTER_STATES, "any")) or "open"
         with self._history.snapshot() as now:
             page = now.letters(
                 state="" if chosen == "any" else chosen,

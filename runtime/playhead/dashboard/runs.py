@@ -11,6 +11,7 @@ from playhead.dashboard.showing import one_line
 from playhead.dashboard.web import Ask, NoSuchPage, Problem, View
 from playhead.history.chain import Node, chain_of
 from playhead.history.reading import Snapshot, Snapshots, Told
+from playhead.history.states import RUN_STATES
 from playhead.ids import task_of
 from playhead.job import Job
 from playhead.timer import read_moment
@@ -54,9 +55,10 @@ class RunPages:
     def index(self, ask: Ask) -> View:
         """Runs, the newest first."""
         query, span = ask.query, span_of(ask.query, ask.now_ms, "24h")
+        state = query.choice("state", RUN_STATES)
         with self._history.snapshot() as now:
             page = now.runs(
-                state=query.value("state"),
+                state=state,
                 job_id=query.value("job"),
                 event_id=query.value("event_id"),
                 since_ms=span.since_ms,

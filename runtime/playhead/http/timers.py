@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,10 +14,9 @@ from playhead.http.bodies import read_json
 from playhead.http.envelope import move_from
 from playhead.http.limits import Limits
 from playhead.http.parameters import moment_ms, number, parameters
-from playhead.serde import PARTITION_KEY, rfc3339, rfc3339_of
-from playhead.timer import Timer
+from playhead.serde import rfc3339_of
 from playhead.timers import schedules
-from playhead.timers.listing import PAGE_TIMERS_MAX, START, PendingTimers, read_cursor
+from playhead.timers.listing import PAGE_TIMERS_MAX, START, PendingTimers, read_cursor, shown
 
 DEFAULT_PAGE_TIMERS = 100
 _PAGE_PARAMETERS = frozenset({"limit", "cursor", "event", "since", "before"})
@@ -41,7 +39,7 @@ class Timers:
             since_ms=moment_ms(asked, "since") or 0,
             before_ms=moment_ms(asked, "before"),
         )
-        items = [_item(timer) for timer in page.timers]
+        items = [shown(timer) for timer in page.timers]
         return JsonAnswer({"items": items, "next": None if page.after is None else page.after.cursor()})
 
     async def show(self, request: Request) -> Response:
@@ -52,7 +50,7 @@ class Timers:
             error = TooLate(timer_id)
             error.remedy = "Its event, where it has fired, has the same id."
             return JsonAnswer(failure(error), 404)
-        return JsonAnswer({**_item(timer), "payload": timer.payload()})
+        return JsonAnswer({**shown(timer), "payload": timer.payload()})
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a timer. Either it never fires, or the answer is 409 and it has."""
@@ -96,16 +94,6 @@ class Schedules:
         job_id, prefix = request.path_params["job_id"], self._client.settings.topic_prefix
         await schedules.take_back(await self._client.broker(), prefix, self._pending, job_id, _now_ms())
         return JsonAnswer({"success": True, "message": f"Schedule of job {job_id} taken back"})
-
-
-def _item(timer: Timer) -> dict[str, Any]:
-    return {
-        "id": timer.id,
-        "event": timer.name,
-        "key": (timer.header(PARTITION_KEY) or b"").decode(errors="replace"),
-        "dueAt": rfc3339(timer.due_ms),
-        "schedule": timer.schedule or None,
-    }
 
 
 def _now_ms() -> int:

@@ -21,6 +21,7 @@ from playhead.broker.contract import Broker, Partition, TopicInfo
 from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.errors import InvalidInput, TimersUnread
 from playhead.records import StoredRecord
+from playhead.serde import PARTITION_KEY, rfc3339
 from playhead.timer import Timer, may_be_id
 from playhead.timers.store import COMMIT_RECORDS, Place, StoreBroken, TimerStore, delete_retention_ms, open_store
 from playhead.topics import partition_for
@@ -70,6 +71,17 @@ class Page(NamedTuple):
 
     timers: Sequence[Timer]
     after: Position | None
+
+
+def shown(timer: Timer) -> dict[str, Any]:
+    """A timer as the HTTP API and the command line show it, without its payload."""
+    return {
+        "id": timer.id,
+        "event": timer.name,
+        "key": (timer.header(PARTITION_KEY) or b"").decode(errors="replace"),
+        "dueAt": rfc3339(timer.due_ms),
+        "schedule": timer.schedule or None,
+    }
 
 
 class PendingTimers:
