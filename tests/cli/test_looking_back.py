@@ -160,6 +160,18 @@ class TestShown:
             assert word in text, word
         assert told("runs", "show", one, "--as-of", "2023-11-14T22:13:21.500Z")["state"] == "retrying"
 
+    def test_bytes_that_are_no_json_are_told_to_be_in_base64(self, scene: Scene) -> None:
+        scene.event("b", payload=b"\xff")
+        assert "PAYLOAD  not JSON; its bytes in base64\n/w==" in ran("events", "show", "b")
+
+    def test_facts_begin_on_the_first_line_and_name_dead_letters(self, scene: Scene) -> None:
+        scene.event("a")
+        scene.letter("of-a", event_id="a")
+        text = ran("events", "show", "a")
+        assert text.startswith("id ")
+        assert "dead letters" in text
+        assert "of-a" in text
+
     def test_text_of_others_is_no_markup(self, scene: Scene) -> None:
         _, two = fill(scene)
         assert "[bold]bad[/bold]" in ran("runs", "show", two)

@@ -90,7 +90,15 @@ class TestAnswers:
             assert address.endswith(f"?v={hashlib.sha256(answer.content).hexdigest()[:12]}")
 
     @pytest.mark.parametrize(
-        "path", ["/runs?cursor=%00", "/?range=1y", "/events?since=x", "/dead-letters?state=lost", "/dead-letters/retry"]
+        "path",
+        [
+            "/runs?cursor=%00",
+            "/?range=1y",
+            "/events?since=x",
+            "/dead-letters?state=lost",
+            "/runs?state=lost",
+            "/dead-letters/retry",
+        ],
     )
     async def test_nonsense_is_explained_on_a_page(self, http: httpx.AsyncClient, path: str) -> None:
         answer = await http.get(path)

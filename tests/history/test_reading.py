@@ -317,4 +317,4 @@ def test_letters_of_a_run_are_found_among_any_number_of_others(scene: Scene, now
     scene.store.write(rows, {place: Offsets(0, 600)})
     run = scene.told("e", "failed", 3_000, attempt=2)
     scene.letter("mine", 3_000)
-    assert [one.id for one in now.letters_of(run)] == ["mine"]
+    assert [one.id for one in now.letters_of(run)] == [one.id for one in now.letters_on("e")] == ["mine"]

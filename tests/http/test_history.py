@@ -85,7 +85,10 @@ class TestEvents:
     async def test_one_shows_payload_headers_and_the_runs_on_it(self, http: httpx.AsyncClient, scene: Scene) -> None:
         scene.event("a", "user.created", 1_000, payload={"x": 1})
         run = scene.told("a", "succeeded", 2_000)
+        for letter, event in (("of-a", "a"), ("of-b", "b")):
+            scene.letter(letter, 2_000, event_id=event)
         shown = await got(http, "/api/events/a", shapes.ShownEvent)
+        assert shown["deadLetters"] == ["of-a"]
         assert (shown["payload"], [one["id"] for one in shown["runs"]]) == ({"x": 1}, [run])
         assert shown["time"] == T0.format(1)
 

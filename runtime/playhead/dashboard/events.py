@@ -48,4 +48,6 @@ class EventPages:
             if event is None:
                 raise NoSuchPage(f"history has no event {event_id[:100]!r}.")
             runs, chain = now.runs(event_id=event_id, limit=RUNS_SHOWN).items, chain_of(now, event_id)
-        return View("event.html", {"event": event, "runs": runs, "chain": [chain.root], "chain_cut": chain.is_cut})
+            letters = now.letters_on(event_id)
+        shown = {"runs": runs, "letters": letters, "chain": [chain.root], "chain_cut": chain.is_cut}
+        return View("event.html", {"event": event, **shown})

@@ -309,7 +309,14 @@ class Snapshot:
 
     def letters_of(self, run_id: str) -> list[Letter]:
         """The dead letters of a run: one, but for those of its replays."""
-        query = sa.select(LETTER).where(LETTER.c.run_id == asked(run_id))
+        return self._letters(LETTER.c.run_id == asked(run_id))
+
+    def letters_on(self, event_id: str) -> list[Letter]:
+        """The dead letters of an event: of runs on it, and of jobs that could not read it."""
+        return self._letters(LETTER.c.event_id == asked(event_id))
+
+    def _letters(self, which: sa.ColumnElement[bool]) -> list[Letter]:
+        query = sa.select(LETTER).where(which)
         rows = self.db.execute(query.order_by(LETTER.c.at_ms, LETTER.c.place).limit(PAGE_MAX))
         return [Letter(*row) for row in rows]
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-FORMAT = "2"
+FORMAT = "3"
 """Of the tables; a database of another format is rebuilt."""
 OFFSET_BITS = 44
 
@@ -151,6 +151,7 @@ LETTER = _table(
     Index("letter_job", "job_id", "at_ms", "place"),
 )
 _partial("letter_run", LETTER.c.run_id)
+_partial("letter_event", LETTER.c.event_id)
 """`state` is open, retried or discarded: retried where any of its settlements says so;
 `settled_ms` is the first one's of these, by the log's time."""
 

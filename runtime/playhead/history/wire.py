@@ -35,12 +35,13 @@ def event_item(event: StoredEvent) -> dict[str, Any]:
 
 
 def event_shown(now: Snapshot, event: StoredEvent) -> dict[str, Any]:
-    """One event, with payload, headers and the runs that it started."""
+    """One event, with payload, headers, the runs that it started, and the dead letters that came of it."""
     return {
         **event_item(event),
         "headers": [{"name": name, "value": value} for name, value in event.headers],
         **_value("payload", event.payload),
         "runs": [run_item(run) for run in now.runs(event_id=event.id, limit=STARTED_RUNS_MAX).items],
+        "deadLetters": [letter.id for letter in now.letters_on(event.id)],
     }
 
 

@@ -68,6 +68,7 @@ class ShownEvent(EventItem):
     payload: Any = Field(description="null where it is no JSON; it is in `payloadBase64` then.")
     payloadBase64: str | None = None
     runs: list[RunItem]
+    deadLetters: list[str] = Field(description="Of runs on it that failed, and of jobs that could not read it.")
 
 
 class Attempt(BaseModel):
