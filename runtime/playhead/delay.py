@@ -70,7 +70,7 @@ def _delay_ms(delay: object) -> int:
         total = sum(_part_ms(unit, number) for unit, number in delay.items())
     else:
         what = type(delay).__name__
-        raise InvalidDelay("delay", f'it is a timedelta or numbers by unit, such as {{"hours": 24}}, not {what}.')
+        raise InvalidDelay("delay", f'it is numbers by unit, such as {{"hours": 24}}, or a timedelta; not {what}.')
     if total < 0:
         raise InvalidDelay("delay", "it is negative.")
     if total > MAX_AHEAD_MS:
@@ -101,7 +101,7 @@ def _at_ms(at: object) -> int:
                 "at", f"{text[:60]!r} is no ISO 8601 time, such as 2027-03-01T09:00:00+01:00."
             ) from error
     if not isinstance(at, datetime):
-        raise InvalidDelay("at", f"it is a datetime or ISO 8601 text, not {type(at).__name__}.")
+        raise InvalidDelay("at", f"it is ISO 8601 text, or a datetime; not {type(at).__name__}.")
     if at.utcoffset() is None:
         raise InvalidDelay("at", "it has no time zone; write it as 2027-03-01T09:00:00+01:00, or with Z for UTC.")
     try:

@@ -87,7 +87,7 @@ async def test_a_thousand_are_taken_and_one_more_is_not(http: httpx.AsyncClient,
     events = [thing(n) for n in range(1_000)]
     assert (await http.post("/api/events", json={"events": events})).status_code == 200
     answer = await http.post("/api/events", json={"events": [*events, thing(1_000)]})
-    assert (answer.status_code, answer.json()["code"], answer.json()["limit_events"]) == (413, "PH605", 1_000)
+    assert (answer.status_code, answer.json()["code"], answer.json()["limitEvents"]) == (413, "PH605", 1_000)
     assert len(memory.stored("thing")) == 1_000
 
 

@@ -236,7 +236,7 @@ class TestSize:
             assert (await small.post("/trigger", content=content, headers=JSON)).status_code == 200
         for content in (EVENT.ljust(65), stream(65)):
             answer = await small.post("/trigger", content=content, headers=JSON)
-            assert (answer.status_code, answer.json()["code"], answer.json()["limit_bytes"]) == (413, "PH604", 64)
+            assert (answer.status_code, answer.json()["code"], answer.json()["limitBytes"]) == (413, "PH604", 64)
         assert len(memory.stored("thing")) == 2
 
 

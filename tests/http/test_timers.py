@@ -79,6 +79,8 @@ async def test_what_can_not_be_used_is_422_and_names_the_field(
     answer = await http.post("/trigger", json=thing(**when))
     assert answer.status_code == 422
     assert [wrong["field"] for wrong in answer.json()["fields"]] == [field]
+    if answer.json()["code"] == "PH109":
+        assert '"delay": {"hours": 24}' in answer.json()["remedy"], "as it is sent, not as Python has it"
     assert memory.stored(DELAY) == []
 
 

@@ -244,7 +244,7 @@ class TestBroker:
         body = {"event": "thing.happened", "payload": {"text": "x" * 800_000}}
         answer = await http.post("/trigger", json=body)
         assert (answer.status_code, answer.json()["code"]) == (413, "PH103")
-        assert answer.json()["size_bytes"] > answer.json()["limit_bytes"] > 700_000
+        assert answer.json()["sizeBytes"] > answer.json()["limitBytes"] > 700_000
         assert memory.stored("thing") == []
 
     @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ logger = structlog.get_logger("playhead.http")
 
 MISSING_FIELDS: Final = {"error": "Missing required fields"}
 """The guide's answer, to the letter: no code, no remedy."""
+GIVE_ONE_TIME = 'Give one of them: "delay": {"hours": 24}, or "at": "2027-03-01T09:00:00+01:00".'
 MAY_BE_WRITTEN = (
     "Send it again later. It may have been written: with an `id` of your own (or Idempotency-Key) that is harmless."
 )
@@ -75,11 +76,13 @@ def status_of(error: PlayheadError) -> int:
 
 def failure(error: PlayheadError) -> dict[str, Any]:
     """The error as a JSON object: `error`, `code`, what it knows, `remedy`."""
-    remedy = (
-        MAY_BE_WRITTEN
-        if isinstance(error, BrokerUnavailable)
-        else error.remedy or "Correct what is named, and send it again."
-    )
+    match error:
+        case BrokerUnavailable():
+            remedy = MAY_BE_WRITTEN
+        case InvalidDelay():
+            remedy = GIVE_ONE_TIME
+        case _:
+            remedy = error.remedy or "Correct what is named, and send it again."
     message = error.message
     if len(message) > MAX_ERROR_CHARS:
         message = message[:MAX_ERROR_CHARS] + "…"
@@ -122,7 +125,7 @@ def _details(error: PlayheadError) -> Mapping[str, Any]:
     if isinstance(error, InvalidDelay):
         return {"fields": named([(error.field, error.why)])}
     if isinstance(error, EventTooLarge):
-        return {"size_bytes": error.size_bytes, "limit_bytes": error.limit_bytes}
+        return {"sizeBytes": error.size_bytes, "limitBytes": error.limit_bytes}
     if isinstance(error, UnknownTopic):
         return {"topic": error.topic}
     return {}

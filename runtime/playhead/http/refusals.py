@@ -78,7 +78,7 @@ class BodyTooLarge(Refusal):
         super().__init__(f"the body is larger than {limit_bytes:,} bytes.")
 
     def details(self) -> Mapping[str, Any]:
-        return {"limit_bytes": self.limit_bytes}
+        return {"limitBytes": self.limit_bytes}
 
 
 class BatchTooLong(Refusal):
@@ -92,7 +92,7 @@ class BatchTooLong(Refusal):
         super().__init__(f"{events:,} events; a batch takes {limit_events:,}.")
 
     def details(self) -> Mapping[str, Any]:
-        return {"limit_events": self.limit_events}
+        return {"limitEvents": self.limit_events}
 
 
 class UnsupportedBody(Refusal):

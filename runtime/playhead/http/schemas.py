@@ -207,9 +207,9 @@ class ErrorAnswer(BaseModel):
     suggestion: str | None = Field(default=None, description="A name that would pass (PH101).")
     fields: list[FieldError] | None = Field(default=None, description="The offending fields (PH102, PH109, PH607).")
     topic: str | None = Field(default=None, description="The topic that does not exist (PH104).")
-    size_bytes: int | None = Field(default=None, description="Size of the event (PH103).")
-    limit_bytes: int | None = Field(default=None, description="What is taken at most (PH103, PH604).")
-    limit_events: int | None = Field(default=None, description="Events that a batch takes (PH605).")
+    sizeBytes: int | None = Field(default=None, description="Size of the event (PH103).")
+    limitBytes: int | None = Field(default=None, description="What is taken at most (PH103, PH604).")
+    limitEvents: int | None = Field(default=None, description="Events that a batch takes (PH605).")
     missing: list[str] | None = Field(default=None, description="What is not ready (PH612).")
 
 
