@@ -1,4 +1,4 @@
-"""What the history's tests share: a database of each kind, empty, for one test."""
+"""What the history's tests share: a database of each kind, empty, and a place to run in, for one test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from playhead.dev.ports import pick_free
 from playhead.history.store import HistoryStore
+from tests.history.place import Place
 from tests.waiting import block_until
 
 POSTGRES_HOME = Path("/usr/lib/postgresql")
@@ -103,3 +104,11 @@ def store(url: str) -> Iterator[HistoryStore]:
     made = HistoryStore(url)
     yield made
     made.close()
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    made = Place()
+    await made.open()
+    yield made
+    await made.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,14 +21,6 @@ from tests.history.logs import event, run_event
 from tests.history.place import Place, rows
 
 USERS = Partition("user", 0)
-
-
-@pytest.fixture
-async def place() -> AsyncIterator[Place]:
-    made = Place()
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,6 @@ from tests.history.place import Place, Running
 
 HOUR_MS = 3_600_000
 COMPARED: list[Table] = [table for table in METADATA.sorted_tables if table.name not in ("meta", "part")]
-
-
-@pytest.fixture
-async def place() -> AsyncIterator[Place]:
-    made = Place()
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,6 @@ from tests.history.logs import event, run_event
 from tests.history.place import Place, rows
 
 USERS = Partition("user", 0)
-
-
-@pytest.fixture
-async def place() -> AsyncIterator[Place]:
-    made = Place()
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -21,14 +20,6 @@ from tests.history.place import Place, Running, rows
 
 HOUR_MS = 3_600_000
 USERS, RUNS = Partition("user", 0), Partition("run", 0)
-
-
-@pytest.fixture
-async def place() -> AsyncIterator[Place]:
-    made = Place()
-    await made.open()
-    yield made
-    await made.close()
 
 
 @pytest.fixture

@@ -219,30 +219,15 @@ class TestBlockedLoop:
 
 class TestBrokerRestart:
     @pytest.mark.slow
-    async def test_restart_while_sending_and_working_loses_nothing_and_doubles_nothing(
-        self, own_broker: NewLocalKafka, tmp_path: Path, prefix: str
+    @pytest.mark.parametrize("end", [LocalKafka.stop, LocalKafka.kill], ids=["SIGTERM", "kill -9"])
+    async def test_of_a_lone_broker_while_sending_and_working_loses_nothing_and_doubles_nothing(
+        self, own_broker: NewLocalKafka, tmp_path: Path, prefix: str, end: Callable[[LocalKafka], None]
     ) -> None:
+        """Now and then a kill -9 leaves a transaction complete and without markers: `lost_markers` ends it."""
         kafka = own_broker()
         async with _working_while_sending(kafka, prefix, tmp_path) as (log, sent, stop):
             for _ in range(2):
-                await asyncio.to_thread(kafka.stop)
-                await asyncio.to_thread(kafka.start)
-                so_far = len(sent)
-                await wait_until(lambda: len(sent) > so_far + 100, seconds=60)  # noqa: B023 -- awaited in here
-            await stop()
-            await wait_until(lambda: finished(log, prefix, JOBS, sent), seconds=90)
-            report = await check(log, prefix, JOBS, sent)
-            assert report.clean, report
-
-    @pytest.mark.slow
-    async def test_kill_9_of_a_lone_broker_loses_nothing_and_doubles_nothing(
-        self, own_broker: NewLocalKafka, tmp_path: Path, prefix: str
-    ) -> None:
-        """Now and then one kill leaves a transaction complete and without markers: `lost_markers` ends it."""
-        kafka = own_broker()
-        async with _working_while_sending(kafka, prefix, tmp_path) as (log, sent, stop):
-            for _ in range(2):
-                await asyncio.to_thread(kafka.kill)
+                await asyncio.to_thread(end, kafka)
                 await asyncio.to_thread(kafka.start)
                 so_far = len(sent)
                 await wait_until(lambda: len(sent) > so_far + 100, seconds=60)  # noqa: B023 -- awaited in here
