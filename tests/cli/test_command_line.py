@@ -91,7 +91,7 @@ class TestExitCodes:
         """As in a container whose root file system is read-only."""
         (tmp_path / "file").touch()
         env = {**NOBODY, "PLAYHEAD_DATA_DIR": str(tmp_path / "file" / "data")}
-        done = playhead_command(*command.split(), cwd=tmp_path, env=env)
+        done = playhead_command(*command.split(), env=env)
         assert done.code == 4
         assert f"error PH315: the folder {tmp_path}/file/data" in done.err
         assert "can't be written: Not a directory." in done.err

@@ -176,11 +176,11 @@ class SqlitePlace:
         folder = self.link.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):
-                number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
-                raise OSError(number, os.strerror(number))
         except OSError as error:
             raise FolderUnusable(folder, error, remedy=_ELSEWHERE) from error
+        if not os.access(folder, os.W_OK):
+            number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+            raise FolderUnusable(folder, OSError(number, os.strerror(number)), remedy=_ELSEWHERE)
 
     def path(self, number: int) -> Path:
         return self.link.with_name(f"{self.link.stem}-{number}{self.link.suffix}")
