@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,10 @@ class TestExamples:
             ("PH108", lambda: CronSchedule("0 25 * * *")),
             ("PH303", lambda: MemoryTopic(TopicSpec("user", 0))),
             ("PH307", lambda: Worker([], MemoryBroker())),
+            (
+                "PH315",
+                lambda: _raise(errors.FolderUnusable(Path("/var/lib/playhead/timers"), OSError(30, os.strerror(30)))),
+            ),
             ("PH314", lambda: _raise(errors.MissingExtra("history in PostgreSQL", "psycopg", "postgres"))),
         ],
     )

@@ -35,6 +35,7 @@
     │   ├── BrokenDownload          a downloaded file is not what was pinned
     │   ├── UnreadableRecords       a batch of the log can't be decompressed or decoded
     │   ├── StoreUnusable           the local store of timers can't be written
+    │   ├── FolderUnusable          the folder for data can't be written
     │   ├── HistoryStopped          history can't go on in a partition: the log has not what comes next
     │   ├── HistoryMisfit           the history's database is another's, or of another format
     │   └── MissingExtra            a package is not installed that only this command needs
@@ -49,6 +50,10 @@ A job raises `NonRetriableError` or `RetryAfter` to steer its own retries (see `
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class PlayheadError(Exception):
@@ -366,6 +371,20 @@ class StoreUnusable(Fatal):
     remedy = (
         "Free space there, or use another folder: playhead scheduler --data-dir. It is only a cache of topic `delay`."
     )
+
+
+class FolderUnusable(Fatal):
+    """The folder for this process's data is missing and can't be made, or can't be written."""
+
+    code = "PH315"
+    remedy = (
+        "Make it writable for this process's user (in a container: mount a volume there), "
+        "or name another folder: PLAYHEAD_DATA_DIR."
+    )
+
+    def __init__(self, folder: Path, error: OSError, *, remedy: str = "") -> None:
+        self.folder = folder
+        super().__init__(f"the folder {folder} can't be written: {error.strerror or error}.", remedy=remedy)
 
 
 class HistoryStopped(Fatal):

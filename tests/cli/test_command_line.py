@@ -86,6 +86,16 @@ class TestExitCodes:
         assert done.code == 4
         assert done.err.startswith("error PH307: no jobs were named")
 
+    @pytest.mark.parametrize("command", ["http --port 0", "scheduler", "history", "dev --port 0"])
+    def test_data_folder_that_can_not_be_written(self, command: str, tmp_path: Path) -> None:
+        """As in a container whose root file system is read-only."""
+        (tmp_path / "file").touch()
+        env = {**NOBODY, "PLAYHEAD_DATA_DIR": str(tmp_path / "file" / "data")}
+        done = playhead_command(*command.split(), env=env)
+        assert done.code == 4
+        assert f"error PH315: the folder {tmp_path}/file/data" in done.err
+        assert "can't be written: Not a directory." in done.err
+
     def test_negative_check(self, write: Write, tmp_path: Path) -> None:
         write("pyproject.toml", '[tool.playhead]\ncatalog = ["ph_stale"]\nroots = ["."]\n')
         event = 'from playhead import TypedEvent\n\nclass Made(TypedEvent, name="thing.made"):\n    size: int\n'

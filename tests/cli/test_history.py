@@ -182,8 +182,9 @@ class TestWithoutABroker:
     def test_folder_that_can_not_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         done = self.run(tmp_path, "history", "--database", f"sqlite:///{tmp_path}/file/history.db")
-        assert done.code == 2
-        assert f"error PH107: history can't be kept in {tmp_path}/file: File exists." in done.err
+        assert done.code == 4
+        assert f"error PH315: the folder {tmp_path}/file can't be written: File exists." in done.err
+        assert "PLAYHEAD_HISTORY_DATABASE" in done.err
 
     def test_bad_partition(self, tmp_path: Path) -> None:
         done = self.run(tmp_path, "history", "skip", "user[x]")

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 import playhead_consumers
 from playhead.cli.app import app
+from playhead.cli.dev import _commands
+from playhead.cli.http import HTTP_PORT
 from playhead.cli.project import Project
 from playhead.cli.targets import find_jobs
 from playhead.cli.worker import DEFAULT_GRACE_SECONDS
@@ -83,6 +85,13 @@ def targets() -> list[str]:
     return sorted({f"{CONSUMERS}/{job.file.relative_to(home)}" for job in jobs})
 
 
+def data_folder() -> str:
+    """Where the image keeps data; its root file system is read-only."""
+    folder = re.search(r"PLAYHEAD_DATA_DIR=(\S+)", (DEPLOY / "Containerfile").read_text())
+    assert folder
+    return folder.group(1)
+
+
 def accepted(arguments: list[str]) -> bool:
     """Whether the command line knows the command and its options. Nothing is run: --help follows them."""
     return CliRunner().invoke(app, [*arguments, "--help"]).exit_code == 0
@@ -101,6 +110,14 @@ class TestCommandLines:
     def test_each_file_with_a_job_has_a_worker(self, under: str) -> None:
         workers = [p for p in processes() if p.where.startswith(under) and p.arguments[0] == "worker"]
         assert sorted(process.arguments[1] for process in workers) == targets()
+
+    @pytest.mark.parametrize("orchestrator", ["compose", "kubernetes"])
+    def test_what_dev_runs_is_run(self, orchestrator: str) -> None:
+        """`playhead dev` is the whole product: each of its processes, and HTTP, which it serves itself."""
+        of_it = [p for p in processes() if p.where.startswith("compose ") == (orchestrator == "compose")]
+        needed = {*_commands((), 1.0, HTTP_PORT, worker=True), "http"}
+        assert needed == {"worker", "scheduler", "history", "http"}
+        assert {process.arguments[0] for process in of_it} - {"topics"} == needed
 
     @pytest.mark.parametrize("process", processes(), ids=lambda process: process.where)
     def test_orchestrator_waits_longer_than_the_worker(self, process: Process) -> None:
@@ -137,6 +154,25 @@ class TestCompose:
             if "--port" in service.get("command", ()):
                 port = service["command"][service["command"].index("--port") + 1]
                 assert f"127.0.0.1:{port}/readyz" in service["healthcheck"]["test"][-1], name
+
+    def test_who_keeps_data_may_write_to_it(self) -> None:
+        volumes = {name: compose()["services"][name].get("volumes") for name in ("scheduler", "history", "http")}
+        folder = data_folder()
+        assert volumes == {
+            "scheduler": [f"timers:{folder}"],
+            "history": [f"history:{folder}"],
+            "http": [f"history:{folder}"],  # which it answers from
+        }
+        assert {"timers", "history"} < set(compose()["volumes"])
+
+    def test_prometheus_finds_every_process(self) -> None:
+        services = {
+            name: service for name, service in compose()["services"].items() if "--port" in service.get("command", ())
+        }
+        page = (DEPLOY / "README.md").read_text()
+        named = re.search(r"names: \[(.*)\], type: A, port: 8080", page)
+        assert named
+        assert {*named.group(1).split(", "), "http"} == set(services)
 
 
 class TestKubernetes:
@@ -176,10 +212,11 @@ class TestKubernetes:
             assert security["readOnlyRootFilesystem"], file
             assert not security["allowPrivilegeEscalation"], file
             assert {"memory"} == set(container["resources"]["limits"]), file
-            assert [next(iter(source.values()))["name"] for source in container["envFrom"]] == [
-                "playhead",
-                "playhead-sasl",
-            ], file
+            sources = {
+                one["name"]: one.get("optional", False) for source in container["envFrom"] for one in source.values()
+            }
+            history = {"history.yaml": {"playhead-history": False}, "http.yaml": {"playhead-history": True}}
+            assert sources == {"playhead": False, "playhead-sasl": True, **history.get(file, {})}, file
             if "--port" in container["args"]:
                 (port,) = container["ports"]
                 assert str(port["containerPort"]) == container["args"][container["args"].index("--port") + 1], file
@@ -187,11 +224,11 @@ class TestKubernetes:
                 assert paths == {"readinessProbe": "/readyz", "livenessProbe": "/healthz"}, file
                 assert container["args"][container["args"].index("--host") + 1] == "0.0.0.0", file
 
-    def test_scheduler_may_write_to_its_cache(self) -> None:
-        (pod,) = (pod for file, pod in pods() if file == "scheduler.yaml")
-        folder = re.search(r"PLAYHEAD_DATA_DIR=(\S+)", (DEPLOY / "Containerfile").read_text())
-        assert folder
-        assert folder.group(1) in {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    @pytest.mark.parametrize("wanted", ["scheduler.yaml", "http.yaml"])
+    def test_who_has_a_cache_may_write_to_it(self, wanted: str) -> None:
+        (pod,) = (pod for file, pod in pods() if file == wanted)
+        mounted = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert mounted[data_folder()] in {volume["name"] for volume in pod["volumes"] if "emptyDir" in volume}
 
     def test_workers_differ_in_names_alone(self) -> None:
         """What is changed in one has to be changed in all."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from playhead.errors import HistoryMisfit, InvalidInput
+from playhead.errors import FolderUnusable, HistoryMisfit, InvalidInput
 from playhead.history.consumer import IDLE_SECONDS
 from playhead.history.databases import place_of
 from playhead.history.reading import Snapshot
@@ -55,6 +55,20 @@ class TestBrokenFile:
         running = await place.start_ready(url)
         assert [row.id for row in rows(running.store, EVENT)] == ["0", "1", "2", "3", "4"]
         assert (await verify(place.broker, running.store, "")).equal
+
+
+class TestRebuildInAFolder:
+    async def test_that_can_not_be_written_is_a_clear_error(self, place: Place, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(
+            FolderUnusable, match=r"file/data can't be written: Not a directory\..*PLAYHEAD_HISTORY_DATABASE"
+        ):
+            await rebuild(place.broker, place_of(f"sqlite:///{tmp_path}/file/data/history.db"), "")
+
+    async def test_that_is_not_there_makes_it(self, place: Place, tmp_path: Path) -> None:
+        where = place_of(f"sqlite:///{tmp_path}/data/history.db")
+        await rebuild(place.broker, where, "")
+        assert where.generations() == [1]
 
 
 async def test_page_goes_on_where_it_was_after_a_rebuild(place: Place, url: str) -> None:

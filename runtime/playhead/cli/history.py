@@ -125,6 +125,7 @@ def sole_owner(url: str) -> Iterator[None]:
 
     Raises:
         AlreadyRunning: another process has it.
+        FolderUnusable: it can't be written there.
     """
     from playhead.dev.lock import FileLock, LockedElsewhere
     from playhead.history.databases import SqlitePlace, place_of

@@ -21,7 +21,11 @@ _LISTS = "lists"
 
 @contextmanager
 def own_folder(parent: Path) -> Iterator[Path]:
-    """A folder of stores that no other process has open: the first one that is free."""
+    """A folder of stores that no other process has open: the first one that is free.
+
+    Raises:
+        FolderUnusable: none can be made there.
+    """
     from playhead.dev.lock import FileLock, LockedElsewhere
 
     for number in count():

@@ -13,6 +13,8 @@ import threading
 import time
 from pathlib import Path
 
+from playhead.errors import FolderUnusable
+
 _FIRST_DESCRIPTOR = 10
 """Shell scripts address descriptors 0 to 9; an inherited lock must not be in their way."""
 _POLL_SECONDS = 0.05
@@ -42,9 +44,13 @@ class FileLock:
 
         Raises:
             LockedElsewhere: it was still held at the end.
+            FolderUnusable: the file can't be made there.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise FolderUnusable(path.parent, error) from error
         try:
             descriptor = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, _FIRST_DESCRIPTOR)
         finally:

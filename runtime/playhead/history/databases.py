@@ -11,6 +11,7 @@ afterwards gets the new one; whoever has the old one open keeps it until it look
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -24,7 +25,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event, exc
 from sqlalchemy.pool import QueuePool
 
-from playhead.errors import DatabaseUnavailable, HistoryMisfit, InvalidSetting, MissingExtra
+from playhead.errors import DatabaseUnavailable, FolderUnusable, HistoryMisfit, InvalidSetting, MissingExtra
 from playhead.history.schema import METADATA, PART
 
 SQLITE_WRITER_CACHE_KIB = 128 * 1024
@@ -119,6 +120,7 @@ def place_of(url: str) -> Place:
     raise InvalidSetting(f"history can't be kept in {shown!r}.", remedy=_EXAMPLES)
 
 
+_ELSEWHERE = "Make it writable for this process's user, or keep the history elsewhere: PLAYHEAD_HISTORY_DATABASE."
 _EXAMPLES = "Use sqlite:////var/lib/playhead/history.db or postgresql://user@host/database."
 
 
@@ -169,15 +171,16 @@ class SqlitePlace:
     def make_folder(self) -> None:
         """
         Raises:
-            InvalidSetting: it can't be written to.
+            FolderUnusable: it can't be written.
         """
         folder = self.link.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InvalidSetting(f"history can't be kept in {folder}: {error.strerror}.", remedy=_EXAMPLES) from error
+            raise FolderUnusable(folder, error, remedy=_ELSEWHERE) from error
         if not os.access(folder, os.W_OK):
-            raise InvalidSetting(f"history can't be kept in {folder}: it can't be written to.", remedy=_EXAMPLES)
+            number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+            raise FolderUnusable(folder, OSError(number, os.strerror(number)), remedy=_ELSEWHERE)
 
     def path(self, number: int) -> Path:
         return self.link.with_name(f"{self.link.stem}-{number}{self.link.suffix}")
@@ -268,6 +271,7 @@ class SqlitePlace:
 
     @contextmanager
     def rebuilding(self) -> Iterator[bool]:
+        self.make_folder()
         with self.link.with_name(f"{self.link.name}.rebuild").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
