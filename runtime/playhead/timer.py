@@ -118,7 +118,7 @@ class Timer(NamedTuple):
         return _event(self.id, self.value, self.headers, topic, partitions, now_ms)
 
     def moved_to(self, id_: str, due_ms: int, topic: str, partitions: int, now_ms: int) -> Record:
-        """The timer that takes this one's place. That of an occurrence is no schedule's: its schedule goes on without it."""
+        """The timer that takes this one's place. Moved, an occurrence is no schedule's: that goes on without it."""
         changed = {CE_ID: id_.encode(), DUE: rfc3339(due_ms).encode()}
         left_out = (MINTED_HEADER[0], SCHEDULE)
         headers = [(name, changed.get(name, text)) for name, text in self.headers if name not in left_out]
