@@ -70,7 +70,7 @@ def _delay_ms(delay: object) -> int:
         total = sum(_part_ms(unit, number) for unit, number in delay.items())
     else:
         what = type(delay).__name__
-        raise InvalidDelay("delay", f'it is numbers by unit, such as {{"hours": 24}}, or a timedelta; not {what}.')
+        raise InvalidDelay("delay", f'it must be numbers by unit, such as {{"hours": 24}}, or a timedelta; not {what}.')
     if total < 0:
         raise InvalidDelay("delay", "it is negative.")
     if total > MAX_AHEAD_MS:
@@ -83,8 +83,8 @@ def _part_ms(unit: object, number: object) -> float:
     if unit not in UNITS_MS:
         raise InvalidDelay(field, f"there is no such unit; use {', '.join(UNITS_MS)}.")
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise InvalidDelay(field, f"it is a number, not {type(number).__name__}.")
-    if not math.isfinite(number):
+        raise InvalidDelay(field, f"it must be a number, not {type(number).__name__}.")
+    if isinstance(number, float) and not math.isfinite(number):  # an int may be beyond every float
         raise InvalidDelay(field, "it is NaN or infinite.")
     if number < 0:
         raise InvalidDelay(field, "it is negative.")
@@ -101,7 +101,7 @@ def _at_ms(at: object) -> int:
                 "at", f"{text[:60]!r} is no ISO 8601 time, such as 2027-03-01T09:00:00+01:00."
             ) from error
     if not isinstance(at, datetime):
-        raise InvalidDelay("at", f"it is ISO 8601 text, or a datetime; not {type(at).__name__}.")
+        raise InvalidDelay("at", f"it must be ISO 8601 text, or a datetime; not {type(at).__name__}.")
     if at.utcoffset() is None:
         raise InvalidDelay("at", "it has no time zone; write it as 2027-03-01T09:00:00+01:00, or with Z for UTC.")
     try:

@@ -208,7 +208,7 @@ class AlreadySettled(InvalidInput):
 
     def __init__(self, letter_id: str, state: str) -> None:
         self.letter_id, self.state = letter_id, state
-        super().__init__(f"dead letter {letter_id!r} is {state}.")
+        super().__init__(f"dead letter {letter_id!r} was {state} before.")
 
 
 class NotReplayable(InvalidInput):

@@ -118,9 +118,10 @@ class Timer(NamedTuple):
         return _event(self.id, self.value, self.headers, topic, partitions, now_ms)
 
     def moved_to(self, id_: str, due_ms: int, topic: str, partitions: int, now_ms: int) -> Record:
-        """The timer that takes this one's place."""
+        """The timer that takes this one's place. Moved, an occurrence is no schedule's: that goes on without it."""
         changed = {CE_ID: id_.encode(), DUE: rfc3339(due_ms).encode()}
-        headers = [(name, changed.get(name, text)) for name, text in self.headers if name != MINTED_HEADER[0]]
+        left_out = (MINTED_HEADER[0], SCHEDULE)
+        headers = [(name, changed.get(name, text)) for name, text in self.headers if name not in left_out]
         headers.append(MINTED_HEADER)
         key = _key(TIMER, _NO_MARK, id_)
         return Record(topic, partition_for(id_.encode(), partitions), key, self.value, headers, now_ms)

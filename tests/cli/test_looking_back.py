@@ -225,6 +225,8 @@ class TestRefused:
             ["events", "list", "--payload", "x"],
             ["dead-letters", "list", "--state", "x"],
             ["stats", "--step", "5"],
+            ["stats", "--as-of", "now", "--since", "-1h"],
+            ["stats", "--as-of", "now", "--step", "5m"],
             ["stats", "--step", "0m"],
             ["stats", "--since", "now", "--until", "-1h"],
         ],

@@ -117,3 +117,5 @@ def test_delay_that_is_none_is_refused(here: Installation) -> None:
     assert "--delay 24h, or --at" in refused
     assert "--delay 24h, or --to" in here.run("timers", "move", "7", "--to", "tomorrow").err
     assert here.run("send", "user.created", ADA, "--delay", "1h", "--at", "2100-01-01T00:00:00Z").code == 2
+    assert "--delay 24h, or --at" in here.run("send", "user.created", ADA, "--at", "2300-01-01T00:00:00Z").err
+    assert "--delay 24h, or --to" in here.run("timers", "move", "7", "--to", "2300-01-01T00:00:00Z").err

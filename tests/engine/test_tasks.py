@@ -116,6 +116,24 @@ class TestCheckpointText:
             decode(5, "somebody else's")
 
 
+class TestRuns:
+    async def test_is_told_of_in_the_partition_of_its_task(self, place: Place) -> None:
+        """All that is told of a run is in one partition of `run`, and the id says which: its task's number modulo P."""
+        await place.open(partitions=6)  # of topic `run` there are four
+
+        async def fails_once(payload: dict[str, Any], io: IO) -> None:
+            if io.run.attempt == 1:
+                raise ValueError
+
+        await place.work(fails_once)
+        await place.send(60)
+        await place.clock.advance(30)
+        told = [((record.key or b"").decode(), record.partition) for record in place.broker.stored(RUN)]
+        assert len(told) == 120
+        assert {int(run_id.rpartition("-")[2]) for run_id, _ in told} == set(range(6))
+        assert [partition for _, partition in told] == [int(run_id.rpartition("-")[2]) % 4 for run_id, _ in told]
+
+
 class TestRanges:
     async def test_slow_run_holds_nobody_back_and_finished_ones_do_not_run_again(self, place: Place) -> None:
         await place.open(partitions=1)

@@ -15,7 +15,7 @@ from playhead.errors import InvalidSchedule, UnknownSchedule
 from playhead.job import ScheduleTrigger
 from playhead.records import Record
 from playhead.schedule import MAX_DUE_MS
-from playhead.scheduler.arming import fire_schedule, rearm
+from playhead.scheduler.arming import fire_schedule, occurrence_id, rearm
 from playhead.serde import rfc3339
 from playhead.testing import JobHarness
 from playhead.timer import Timer, armed_record, parse_rfc3339, read_key, schedule_record
@@ -121,6 +121,32 @@ class TestArming:
         assert [due[11:19] for due in dues(place)] == ["00:01:00", "00:03:00", "00:04:00"]
         assert place.pending() == 2
 
+    async def test_every_occurrence_is_found_and_canceled_by_its_id_alone(self, place: Place) -> None:
+        """Occurrences are in their job's partition; who has only an id knows of no job."""
+        await place.start()
+        jobs = [f"j{n}" for n in range(8)]
+        for job_id in jobs:
+            await declare(place, job_id, interval_trigger(60))
+        looking = place.pending_timers()
+        armed = (await looking.page(START, 100)).timers
+        assert sorted(timer.schedule for timer in armed) == jobs
+        for timer in armed:
+            assert await looking.find(timer.id) == timer
+            assert await place.while_time_passes(place.client.cancel_event(timer.id))
+
+    async def test_occurrence_that_is_moved_comes_then_and_its_schedule_goes_on(self, place: Place) -> None:
+        await place.start()
+        jobs = [f"j{n}" for n in range(8)]
+        for job_id in jobs:
+            await declare(place, job_id, interval_trigger(60))
+        armed = (await place.pending_timers().page(START, 100)).timers
+        for timer in armed:
+            await place.while_time_passes(place.client.reschedule_event(timer.id, delay={"seconds": 150}))
+        await place.clock.advance(130)
+        assert {due[11:19] for due in dues(place)} == {"00:02:00"}
+        await place.clock.advance(70)
+        assert [due[11:19] for due in dues(place)] == ["00:01:00"] * 8 + ["00:02:00"] * 8 + ["00:03:00"] * 8
+
     async def test_changed_schedule_takes_the_place_of_the_old_one(self, place: Place) -> None:
         await place.start()
         await declare(place, "j", interval_trigger(3600))
@@ -128,6 +154,23 @@ class TestArming:
         await place.clock.advance(70)
         assert [due[11:19] for due in dues(place)] == ["00:01:00"]
         assert place.pending() == 2
+
+    async def test_changed_schedule_on_a_clock_that_was_set_back_goes_on_after_what_fired(self, place: Place) -> None:
+        await place.start()
+        await declare(place, "j", interval_trigger(60))
+        await place.clock.advance(190)
+        place.clock.jump(-150)
+        await declare(place, "j", interval_trigger(30))
+        await place.clock.advance(200)
+        assert [due[11:19] for due in dues(place)] == [
+            *("00:01:00", "00:02:00", "00:03:00"),  # those of the old one, and nothing of the time that comes again
+            *("00:03:30", "00:04:00"),
+        ]
+
+    def test_occurrence_has_the_same_id_whoever_arms_it_and_no_other_has_it(self) -> None:
+        made = [occurrence_id(job_id, due_ms, 4) for job_id in ("a", "b") for due_ms in (60_000, 120_000)]
+        assert len(set(made)) == 4
+        assert made == [occurrence_id(job_id, due_ms, 4) for job_id in ("a", "b") for due_ms in (60_000, 120_000)]
 
     async def test_declared_again_unchanged_changes_nothing(self, place: Place) -> None:
         await place.start()

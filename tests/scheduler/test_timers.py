@@ -475,6 +475,7 @@ class TestWords:
             ({"delay": {}}, "delay"),
             ({"delay": 5}, "delay"),
             ({"delay": {"weeks": 1e300}}, "delay"),
+            ({"delay": {"hours": 10**400}}, "delay"),
             ({"delay": {"days": 40_000}}, "delay"),
             ({"at": "2026-03-01T09:00:00"}, "at"),
             ({"at": datetime(2026, 3, 1)}, "at"),  # noqa: DTZ001 -- it is the point

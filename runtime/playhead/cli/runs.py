@@ -126,8 +126,8 @@ def _print_attempt(attempt: Mapping[str, Any]) -> None:
 
 def stats(
     job: JobId = "",
-    since: Annotated[str, typer.Option(help="From then on: -24h, or 2026-11-24T08:00Z.")] = "-1h",
-    until: Annotated[str, typer.Option(help="Until then.")] = "now",
+    since: Annotated[str, typer.Option(help="From then on: -24h, or 2026-11-24T08:00Z; else the last hour.")] = "",
+    until: Annotated[str, typer.Option(help="Until then; else until now.")] = "",
     step: Annotated[str, typer.Option(help="By time, in steps of so much: 1m, 1h, 1d; else by job alone.")] = "",
     as_of: Annotated[str, typer.Option(help="How many runs there were then, by state.")] = "",
     database: Database = None,
@@ -136,9 +136,11 @@ def stats(
     """Show success and failure, throughput and durations by job, and by time."""
     as_of_ms = asking.moment_ms(as_of)
     if as_of_ms is not None:
+        if beside := [f"--{name}" for name, text in (("since", since), ("until", until), ("step", step)) if text]:
+            raise InvalidInput(f"{', '.join(beside)}: not together with --as-of.", remedy="Ask one after the other.")
         _print_counts(as_of_ms, job, database, as_json=json)
         return
-    begin, end = ((asking.moment_ms(text) or 0) / 1000 for text in (since, until))
+    begin, end = ((asking.moment_ms(text) or 0) / 1000 for text in (since or "-1h", until or "now"))
     seconds = _step_seconds(step) if step else _whole_step(end - begin)
 
     def sums(now: Snapshot) -> dict[str, Any]:

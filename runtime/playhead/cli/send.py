@@ -55,7 +55,8 @@ def send(
         event = outgoing(name, values, id=id, key=key, delay=later, at=at)
     if (why := doubt(event.name, project)) is not None:
         say(why, style="yellow")
-    sent = asyncio.run(_send(settings_of(project), event))
+    with delays_as_options("--at"):  # too far ahead is seen by who sends, who has the clock
+        sent = asyncio.run(_send(settings_of(project), event))
     if json:
         told = sent._asdict()
         due_at = told.pop("due_at")
@@ -80,7 +81,7 @@ def read_delay(text: str) -> dict[str, float]:
     except ValueError:
         number = math.nan
     if not suffix or math.isnan(number):
-        raise InvalidDelay("delay", f"{text!r} is none; write 250ms, 90s, 5m, 24h, 7d or 2w.")
+        raise InvalidDelay("delay", f"{text!r} is no delay; write 250ms, 90s, 5m, 24h, 7d or 2w.")
     return {_DELAY_UNITS[suffix]: number}
 
 

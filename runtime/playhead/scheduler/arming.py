@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from itertools import count
 from typing import Any
 
 from playhead.broker.contract import TopicInfo
@@ -18,11 +19,18 @@ from playhead.records import Record
 from playhead.schedule import Schedule, due_times, jittered, schedule_from_wire
 from playhead.serde import json_object, rfc3339, to_json
 from playhead.timer import Timer, armed_record, read_moment, sent_now
+from playhead.topics import partition_for
 
 
-def occurrence_id(job_id: str, due_ms: int) -> str:
-    """The same, whoever arms it."""
-    return blake2b(f"{job_id}\0{due_ms}".encode(), digest_size=16).hexdigest()
+def occurrence_id(job_id: str, due_ms: int, partitions: int) -> str:
+    """The same, whoever arms it.
+
+    Its partition is the job's, where its timer is: who has only the id of a timer looks and asks in the partition that
+    the id has.
+    """
+    home = partition_for(job_id.encode(), partitions)
+    ids = (blake2b(f"{job_id}\0{due_ms}\0{n}".encode(), digest_size=16).hexdigest() for n in count())
+    return next(id_ for id_ in ids if partition_for(id_.encode(), partitions) == home)
 
 
 def digest(declared: Mapping[str, Any]) -> str:
@@ -40,7 +48,7 @@ def _armed(
         "declared": digest(declared),
     }
     fires_ms = jittered(job_id, due_ms, int(declared.get("jitterMs") or 0))
-    id_ = occurrence_id(job_id, due_ms)
+    id_ = occurrence_id(job_id, due_ms, delay.partitions)
     return armed_record(job_id, id_, occurrence_event(job_id), payload, fires_ms, delay.name, delay.partitions, now_ms)
 
 
@@ -65,7 +73,7 @@ def rearm(
     due_ms = schedule.next_after(max(now_ms, last_ms or 0)) or schedule.next_after(now_ms)
     if due_ms is None:
         return list(armed), []
-    id_ = occurrence_id(job_id, due_ms)
+    id_ = occurrence_id(job_id, due_ms, delay.partitions)
     record = _armed(job_id, declared, due_ms, last_ms, delay, now_ms)
     # The same occurrence keeps its key: its old record is overwritten by the new one, and must not be tombstoned.
     return [timer for timer in armed if timer.id != id_], [record]

@@ -264,7 +264,7 @@ class TimerWork:
         elif asked.new_id:
             moved = timer.moved_to(asked.new_id, asked.due_ms, topic.name, topic.partitions, now_ms)
             answer = asked.answer(RESCHEDULED, topic.name, task.number, now_ms)
-            self._tell(task, [timer], [moved, *answer], moving=asked)
+            self._tell(task, [timer], [moved, *answer, *self._next_of(task, timer)], moving=asked)
         else:
             answer = asked.answer(CANCELED, topic.name, task.number, now_ms)
             self._tell(task, [timer], [*answer, *self._next_of(task, timer)])
