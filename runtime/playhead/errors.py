@@ -388,7 +388,7 @@ class FolderUnusable(Fatal):
 
 
 class HistoryStopped(Fatal):
-    """History can't go on in a partition: the log has no longer what comes next there. Never answered by a jump.
+    """History can't go on in a partition: the log no longer has what comes next there. Never answered by a jump.
 
     The other partitions are read on; this one is when a person has decided.
     """

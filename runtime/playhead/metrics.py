@@ -266,7 +266,8 @@ TIMER_LATENESS = Metric(
     "playhead_timer_lateness_seconds",
     "histogram",
     (),
-    "From a timer's due time to its event in the log. Its count is the number of timers fired.",
+    "From a timer's due time, or from when it was set if that is later, to its event in the log. "
+    "Its count is the number of timers fired.",
     _LATENESS_SECONDS,
 )
 TIMERS_OVERDUE = Metric(

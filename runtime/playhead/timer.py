@@ -106,6 +106,13 @@ class Timer(NamedTuple):
         """The job whose schedule this is an occurrence of, or empty."""
         return (self.header(SCHEDULE) or b"").decode(errors="replace")
 
+    @property
+    def late_from_ms(self) -> int:
+        """From when on it is late: from when it was due, or was set if that was later. A schedule's has no excuse."""
+        if self.schedule:
+            return self.due_ms
+        return max(self.due_ms, read_moment((self.header(CE_TIME) or b"").decode(errors="replace")) or 0)
+
     def payload(self) -> Any:
         """Of the event, for people: what is no JSON, as text."""
         try:

@@ -203,7 +203,7 @@ class TestRebuild:
 
     async def test_it_loses_no_rows_unasked(self, place: Place, running: Running) -> None:
         place.broker.trim(USERS, 4)
-        with pytest.raises(InvalidInput, match="no longer 4 offsets of user"):
+        with pytest.raises(InvalidInput, match="no longer has 4 offsets of user"):
             await rebuild(place.broker, running.store.place, "")
         await rebuild(place.broker, running.store.place, "", accept_loss=True)
         await place.until(lambda: running.store.generation == 2 and running.history.ready)

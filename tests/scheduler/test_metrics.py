@@ -41,6 +41,14 @@ async def test_what_an_outage_held_back_is_late(place: Place) -> None:
     assert seen(running).value("playhead_timer_lateness_seconds_sum") == pytest.approx(90, abs=5)
 
 
+async def test_timer_that_is_set_for_a_moment_long_past_is_not_late_by_that(place: Place) -> None:
+    running = await place.start()
+    await place.send(1, at="2001-01-01T00:00:00Z")
+    await place.clock.advance(2)
+    assert seen(running).value("playhead_timer_lateness_seconds_count") == 1
+    assert seen(running).value("playhead_timer_lateness_seconds_sum") < 2
+
+
 async def test_timer_that_is_due_and_not_taken_up_is_overdue(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "MAX_GATHERED", 1)
     running = await place.start()

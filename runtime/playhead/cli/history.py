@@ -195,7 +195,7 @@ def rebuild(
     context: typer.Context,
     database: Database = None,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="Also where the log has no longer what the history was read from.")
+        bool, typer.Option("--accept-loss", help="Also where the log no longer has what the history was read from.")
     ] = False,
     json: AsJson = False,
 ) -> None:

@@ -119,7 +119,7 @@ async def _refuse_loss(
     if lost:
         topics = ", ".join(sorted({partition.topic for partition in lost}))
         raise InvalidInput(
-            f"the log has no longer {sum(lost.values()):,} offsets of {topics} that this history was read from.",
+            f"the log no longer has {sum(lost.values()):,} offsets of {topics} that this history was read from.",
             remedy="Build it without them: playhead history rebuild --accept-loss",
         )
 

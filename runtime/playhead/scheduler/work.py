@@ -41,6 +41,8 @@ MAX_ENDINGS_PER_COMMIT = 4_000
 """Two records each, most often; twice as large a commit as a job's is half as much work for each of them."""
 LEAD_MS = 3
 """How much earlier than it is due a timer is taken up: about what a commit takes until its transaction can be ended."""
+LATE_MS = 1_000
+"""What is later is asked for when it was set: it may have been due before that."""
 MIN_NAP_SECONDS = 0.0001
 """Below what a float of the time of day can tell apart, a nap would never end."""
 _PROGRESS_RECORDS = 500_000
@@ -345,7 +347,10 @@ class TimerWork:
         for told, _, _, _ in endings:
             told.task.gathered -= 1
             if told.due_ms is not None:
-                self.lateness.add((now_ms - told.due_ms) / 1000)
+                late_ms = now_ms - told.due_ms
+                if late_ms > LATE_MS:
+                    late_ms = now_ms - min(now_ms, told.timers[0].late_from_ms)
+                self.lateness.add(late_ms / 1000)
             self._dead_letters_written += told.buried
         self._stir.set()
 
