@@ -52,10 +52,10 @@ class Dev:
                 "dev", "--port", str(self.port), *arguments, cwd=self.project, env=self.env, stdout=log, stderr=log
             )
 
-    def start_below(self, *shell: str) -> None:
+    def start_below(self, *shell: str, worker: bool = False) -> None:
         """Started by a shell, which waits for it as make does."""
         with self.log.open("ab") as log:
-            below = [*shell, *PLAYHEAD, "dev", "--no-worker", "--port", str(self.port)]
+            below = [*shell, *PLAYHEAD, "dev", "--worker" if worker else "--no-worker", "--port", str(self.port)]
             self.process = subprocess.Popen(
                 ["/bin/sh", "-c", '"$@" & wait', "sh", *below],
                 cwd=self.project,
@@ -268,6 +268,27 @@ def test_it_ends_with_whoever_started_it(dev: Dev) -> None:
     block_until(lambda: not dev.processes(), seconds=STOP_SECONDS)
     assert "Whoever started this is gone" in dev.said()
     assert "Stopping" in dev.said(), "in good order"
+
+
+def test_closed_terminal_stops_it_in_good_order(dev: Dev, tmp_path: Path) -> None:
+    released = tmp_path / "released"
+    job = dev.project / "consumers" / "shop_consumers" / "welcome.py"
+    wait = f"""import asyncio, pathlib
+    io.logger.info("waiting")
+    while not pathlib.Path({str(released)!r}).exists():
+        await asyncio.sleep(0.02)
+    return {{"""
+    job.write_text(job.read_text().replace("return {", wait))
+    dev.start_below("env", "--default-signal=HUP", worker=True)
+    block_until(dev.is_ready_or_over, seconds=START_SECONDS)
+    dev.request("/trigger", {"event": "user.created", "payload": {"email": "a@b.c", "userId": "1"}})
+    block_until(lambda: "waiting" in dev.said())
+    dev.signal(signal.SIGHUP, whole_group=True)  # as the terminal does; it ends the shell too, which is noticed later
+    block_until(lambda: "Whoever started this is gone" in dev.said())
+    released.touch()
+    dev.wait()
+    block_until(lambda: not dev.processes(), seconds=STOP_SECONDS)
+    assert "hurrying" not in dev.said(), "the job got its grace"
 
 
 def test_nohup_lets_it_outlive_whoever_started_it(dev: Dev) -> None:

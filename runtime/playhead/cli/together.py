@@ -205,7 +205,13 @@ class Together:
                 loop.add_signal_handler(number, self._signalled, number)
 
     def _signalled(self, number: int) -> None:
-        """The first time stop in good order, the second time hurry, the third time leave the rest to the guards."""
+        """The first time stop in good order, the second time hurry, the third time leave the rest to the guards.
+
+        A terminal that is closed hangs up more than once (the kernel, the shell, the death of whoever started this):
+        that is still one request.
+        """
+        if number == signal.SIGHUP and self._signals:
+            return
         self._signals += 1
         if self._signals == 1:
             self._stopped_by = number
