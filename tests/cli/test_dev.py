@@ -242,6 +242,20 @@ def test_second_ctrl_c_does_not_wait_for_jobs(dev: Dev) -> None:
     assert dev.processes() == {}
 
 
+def test_second_ctrl_c_does_not_wait_for_a_request_and_shows_no_traceback(dev: Dev) -> None:
+    dev.start_and_wait("--no-worker")
+    with socket.create_connection(("127.0.0.1", dev.port), timeout=20) as slow:
+        head = "POST /trigger HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 99\r\n"
+        slow.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert slow.recv(1_000).startswith(b"HTTP/1.1 100 "), "it waits for the body"
+        dev.signal(signal.SIGINT)
+        block_until(lambda: "Stopping" in dev.said())
+        dev.signal(signal.SIGINT)
+        assert dev.wait() == 130, dev.said()
+    assert "hurrying" in dev.said()
+    assert "Traceback" not in dev.said()
+
+
 def test_second_start_says_that_one_is_running(dev: Dev) -> None:
     dev.start_and_wait()
     second = dev.run("dev", "--port", "0")

@@ -7,6 +7,7 @@ stop    HTTP takes no more requests ──▶ they end, the worker within its gr
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -227,6 +228,8 @@ class Together:
         for one in self._beside.values():
             one.kill()
         if self._serving is not None:
+            # That it is cut off is what was asked for, and no error with a traceback.
+            logging.getLogger("uvicorn.error").disabled = True
             self._serving.cancel()
 
     async def _end(self) -> None:
