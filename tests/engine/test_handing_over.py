@@ -144,6 +144,30 @@ class TestRebalance:
         (told,) = scene.told("run.succeeded")
         assert told["lease"] == 2
 
+    async def test_member_that_an_assignment_did_not_reach_goes_on_with_nothing(self, scene: Scene) -> None:
+        """It is the same member, and has the same task; in the generation that it missed it may have been another's."""
+        await scene.open(partitions=1)
+        slow = Slow(scene, 20)
+        worker = await scene.work(slow.run)
+        membership, member = worker.memberships[0], scene.consumer(worker).member
+        await scene.send(1)
+
+        class Deaf:
+            revoked = member.revoked
+
+            def assigned(self, epoch: Epoch) -> None:
+                pass
+
+        membership._ownership = Deaf()
+        await scene.work(slow.run)
+        membership._ownership = member
+        await scene.work(slow.run)
+        await scene.clock.advance(50)
+        assert slow.cancelled == Counter([1])
+        assert (slow.starts[1], scene.ends()) == (2, [(1, "succeeded")])
+        (told,) = scene.told("run.succeeded")
+        assert told["lease"] == 2
+
     async def test_group_that_does_not_wait_for_the_last_commit_loses_nothing(self, scene: Scene) -> None:
         """A broker gives a member only so long to let go; the transaction that is under way then goes on."""
         await scene.open()
