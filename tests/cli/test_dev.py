@@ -205,10 +205,14 @@ def test_what_keeps_it_from_being_ready_is_told_and_the_rest_works(dev: Dev) -> 
     assert dev.wait() == 0
 
 
-def test_every_process_shows_its_metrics(dev: Dev) -> None:
+def test_every_process_shows_its_metrics_and_says_where(dev: Dev) -> None:
     dev.start_and_wait()
     lines = [json.loads(line) for line in dev.said().splitlines() if line.startswith("{")]
-    urls = [line["url"] for line in lines if line["event"] == "health is served"]
+    served = {line["part"]: line["url"] for line in lines if line["event"] == "health is served"}
+    assert served.keys() == {"worker", "scheduler", "history"}
+    whose = [line.get("part") or line.get("job_id") for line in lines if line["event"] == "running"]
+    assert sorted(map(str, whose)) == ["history", "scheduler", "welcome"]
+    urls = served.values()
     parts = []
     for url in (f"http://127.0.0.1:{dev.port}", *urls):
         with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
