@@ -6,7 +6,7 @@ from typing import Any
 
 from playhead import IO, event_trigger
 from playhead.broker.contract import Commit
-from playhead.group.committer import MAX_ENDINGS_PER_COMMIT
+from playhead.group.committer import MAX_COMMIT_BYTES, MAX_ENDINGS_PER_COMMIT
 from playhead.serde import from_json
 from playhead.topics import partition_for
 from tests.engine.scene import Function, Scene
@@ -79,6 +79,20 @@ class TestGathering:
         assert len(scene.ends()) == 2_500
         assert max(len(commit.records) for commit in commits) <= MAX_ENDINGS_PER_COMMIT
         assert len(commits) <= 5
+
+    async def test_large_ends_are_committed_in_batches_of_so_many_bytes(self, scene: Scene) -> None:
+        async def talks(payload: Any, io: IO) -> str:
+            return "x" * 200_000
+
+        await scene.open()
+        commits = await noted(scene, talks, concurrency=100)
+        scene.broker.commit_latency_seconds = 0.1
+        await scene.send(*range(60))
+        await scene.clock.advance(10)
+        assert len(scene.ends()) == 60
+        sizes = [[len(record.value or b"") for record in commit.records] for commit in commits]
+        assert max(sum(size) for size in sizes) > MAX_COMMIT_BYTES / 2, "they were gathered"
+        assert all(sum(size[:-1]) < MAX_COMMIT_BYTES for size in sizes), "only the last of a commit goes beyond"
 
 
 class TestFence:
