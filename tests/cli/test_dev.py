@@ -52,10 +52,10 @@ class Dev:
                 "dev", "--port", str(self.port), *arguments, cwd=self.project, env=self.env, stdout=log, stderr=log
             )
 
-    def start_below(self, *shell: str) -> None:
+    def start_below(self, *shell: str, worker: bool = False) -> None:
         """Started by a shell, which waits for it as make does."""
         with self.log.open("ab") as log:
-            below = [*shell, *PLAYHEAD, "dev", "--no-worker", "--port", str(self.port)]
+            below = [*shell, *PLAYHEAD, "dev", "--worker" if worker else "--no-worker", "--port", str(self.port)]
             self.process = subprocess.Popen(
                 ["/bin/sh", "-c", '"$@" & wait', "sh", *below],
                 cwd=self.project,
@@ -205,10 +205,14 @@ def test_what_keeps_it_from_being_ready_is_told_and_the_rest_works(dev: Dev) -> 
     assert dev.wait() == 0
 
 
-def test_every_process_shows_its_metrics(dev: Dev) -> None:
+def test_every_process_shows_its_metrics_and_says_where(dev: Dev) -> None:
     dev.start_and_wait()
     lines = [json.loads(line) for line in dev.said().splitlines() if line.startswith("{")]
-    urls = [line["url"] for line in lines if line["event"] == "health is served"]
+    served = {line["part"]: line["url"] for line in lines if line["event"] == "health is served"}
+    assert served.keys() == {"worker", "scheduler", "history"}
+    whose = [line.get("part") or line.get("job_id") for line in lines if line["event"] == "running"]
+    assert sorted(map(str, whose)) == ["history", "scheduler", "welcome"]
+    urls = served.values()
     parts = []
     for url in (f"http://127.0.0.1:{dev.port}", *urls):
         with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
@@ -242,6 +246,20 @@ def test_second_ctrl_c_does_not_wait_for_jobs(dev: Dev) -> None:
     assert dev.processes() == {}
 
 
+def test_second_ctrl_c_does_not_wait_for_a_request_and_shows_no_traceback(dev: Dev) -> None:
+    dev.start_and_wait("--no-worker")
+    with socket.create_connection(("127.0.0.1", dev.port), timeout=20) as slow:
+        head = "POST /trigger HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 99\r\n"
+        slow.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert slow.recv(1_000).startswith(b"HTTP/1.1 100 "), "it waits for the body"
+        dev.signal(signal.SIGINT)
+        block_until(lambda: "Stopping" in dev.said())
+        dev.signal(signal.SIGINT)
+        assert dev.wait() == 130, dev.said()
+    assert "hurrying" in dev.said()
+    assert "Traceback" not in dev.said()
+
+
 def test_second_start_says_that_one_is_running(dev: Dev) -> None:
     dev.start_and_wait()
     second = dev.run("dev", "--port", "0")
@@ -268,6 +286,27 @@ def test_it_ends_with_whoever_started_it(dev: Dev) -> None:
     block_until(lambda: not dev.processes(), seconds=STOP_SECONDS)
     assert "Whoever started this is gone" in dev.said()
     assert "Stopping" in dev.said(), "in good order"
+
+
+def test_closed_terminal_stops_it_in_good_order(dev: Dev, tmp_path: Path) -> None:
+    released = tmp_path / "released"
+    job = dev.project / "consumers" / "shop_consumers" / "welcome.py"
+    wait = f"""import asyncio, pathlib
+    io.logger.info("waiting")
+    while not pathlib.Path({str(released)!r}).exists():
+        await asyncio.sleep(0.02)
+    return {{"""
+    job.write_text(job.read_text().replace("return {", wait))
+    dev.start_below("env", "--default-signal=HUP", worker=True)
+    block_until(dev.is_ready_or_over, seconds=START_SECONDS)
+    dev.request("/trigger", {"event": "user.created", "payload": {"email": "a@b.c", "userId": "1"}})
+    block_until(lambda: "waiting" in dev.said())
+    dev.signal(signal.SIGHUP, whole_group=True)  # as the terminal does; it ends the shell too, which is noticed later
+    block_until(lambda: "Whoever started this is gone" in dev.said())
+    released.touch()
+    dev.wait()
+    block_until(lambda: not dev.processes(), seconds=STOP_SECONDS)
+    assert "hurrying" not in dev.said(), "the job got its grace"
 
 
 def test_nohup_lets_it_outlive_whoever_started_it(dev: Dev) -> None:

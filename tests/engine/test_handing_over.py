@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from playhead import IO
-from playhead.broker.contract import Epoch
+from playhead.broker.contract import Commit, Epoch, Fenced, Outcome
 from playhead.clock import within
 from playhead.group.checkpoint import Owner, decode
 from tests.engine.scene import Scene
@@ -143,6 +143,51 @@ class TestRebalance:
         assert (slow.starts[1], scene.ends()) == (2, [(1, "succeeded")])
         (told,) = scene.told("run.succeeded")
         assert told["lease"] == 2
+
+    async def test_member_that_an_assignment_did_not_reach_goes_on_with_nothing(self, scene: Scene) -> None:
+        """It is the same member, and has the same task; in the generation that it missed it may have been another's."""
+        await scene.open(partitions=1)
+        slow = Slow(scene, 20)
+        worker = await scene.work(slow.run)
+        membership, member = worker.memberships[0], scene.consumer(worker).member
+        await scene.send(1)
+
+        class Deaf:
+            revoked = member.revoked
+
+            def assigned(self, epoch: Epoch) -> None:
+                pass
+
+        membership._ownership = Deaf()
+        await scene.work(slow.run)
+        membership._ownership = member
+        await scene.work(slow.run)
+        await scene.clock.advance(50)
+        assert slow.cancelled == Counter([1])
+        assert (slow.starts[1], scene.ends()) == (2, [(1, "succeeded")])
+        (told,) = scene.told("run.succeeded")
+        assert told["lease"] == 2
+
+    async def test_fenced_member_that_comes_back_in_the_next_generation_goes_on_with_nothing(
+        self, scene: Scene
+    ) -> None:
+        """As where its transaction alone had timed out: what the commit had taken along is nowhere else."""
+        await scene.open(partitions=1)
+        slow = Slow(scene, 0)
+        worker = await scene.work(slow.run)
+        membership = worker.memberships[0]
+        commit = membership.commit
+
+        async def fenced(made: Commit) -> Outcome:
+            membership.commit = commit
+            return Fenced("the transaction timed out")
+
+        membership.commit = fenced
+        await scene.send(1)
+        assert (slow.starts[1], scene.ends()) == (1, [])
+        await scene.work(slow.run)
+        await scene.clock.advance(5)
+        assert (slow.starts[1], scene.ends()) == (2, [(1, "succeeded")])
 
     async def test_group_that_does_not_wait_for_the_last_commit_loses_nothing(self, scene: Scene) -> None:
         """A broker gives a member only so long to let go; the transaction that is under way then goes on."""

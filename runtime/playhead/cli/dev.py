@@ -111,7 +111,7 @@ def _outlives_its_parent() -> bool:
 
 
 def _end_with_parent() -> None:
-    """Stop, as at SIGTERM, when whoever started this has died."""
+    """Stop, as at SIGHUP, when whoever started this has died."""
     parent = os.getppid()
     if parent <= 1 or _outlives_its_parent():
         return
@@ -120,7 +120,7 @@ def _end_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(_PARENT_CHECK_SECONDS)
         print("Whoever started this is gone. (With nohup it would go on.)", file=sys.stderr, flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
 

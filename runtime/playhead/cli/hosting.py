@@ -301,4 +301,4 @@ async def _serve_health(hosted: Hosted, sockets: Sequence[socket]) -> None:
     routes = [Route("/healthz", health.alive), Route("/readyz", health.ready), Route("/metrics", scrape.answer)]
     app = Starlette(routes=routes, exception_handlers={HTTPException: routing_error})
     url = url_of(sockets)
-    await serve(app, sockets=sockets, started=lambda: logger.info("health is served", url=url))
+    await serve(app, sockets=sockets, started=lambda: logger.info("health is served", part=hosted.name, url=url))

@@ -7,6 +7,7 @@ stop    HTTP takes no more requests ──▶ they end, the worker within its gr
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -205,7 +206,13 @@ class Together:
                 loop.add_signal_handler(number, self._signalled, number)
 
     def _signalled(self, number: int) -> None:
-        """The first time stop in good order, the second time hurry, the third time leave the rest to the guards."""
+        """The first time stop in good order, the second time hurry, the third time leave the rest to the guards.
+
+        A terminal that is closed hangs up more than once (the kernel, the shell, the death of whoever started this):
+        that is still one request.
+        """
+        if number == signal.SIGHUP and self._signals:
+            return
         self._signals += 1
         if self._signals == 1:
             self._stopped_by = number
@@ -221,6 +228,8 @@ class Together:
         for one in self._beside.values():
             one.kill()
         if self._serving is not None:
+            # That it is cut off is what was asked for, and no error with a traceback.
+            logging.getLogger("uvicorn.error").disabled = True
             self._serving.cancel()
 
     async def _end(self) -> None:

@@ -61,17 +61,30 @@ def create(
 
 
 @app.command()
-def describe(json: AsJson = False) -> None:
+def describe(
+    entity: Annotated[
+        list[str] | None,
+        typer.Argument(help="Entities, such as user. Without: all that there are.", autocompletion=complete_entity),
+    ] = None,
+    json: AsJson = False,
+) -> None:
     """Show the installation's topics: partitions, replication, retention, and how far each has grown."""
     from playhead.cli.connection import connected, settings_of
     from playhead.cli.project import find_project
     from playhead.records import Partition
+    from playhead.topics import unknown_topic
 
     settings = settings_of(find_project())
 
     async def work() -> tuple[list[TopicInfo], dict[Partition, tuple[int, int]]]:
         async with connected(settings) as broker:
             found = [t for t in await broker.topics() if t.name.startswith(settings.topic_prefix)]
+            if entity:
+                by_name = {topic.name: topic for topic in found}
+                names = [name if name in by_name else settings.topic_prefix + name for name in dict.fromkeys(entity)]
+                if missing := [name for name in names if name not in by_name]:
+                    raise unknown_topic(missing[0], prefix=settings.topic_prefix)
+                found = [by_name[name] for name in names]
             parts = [Partition(t.name, p) for t in found for p in range(t.partitions)]
             return sorted(found, key=lambda t: t.name), await broker.bounds(parts)
 

@@ -16,10 +16,7 @@ from playhead.errors import InvalidSetting, NoBroker
 
 DEFAULT_PORT = 9092
 _PORT_MAX = 65_535
-REMEDY = (
-    "Do one of these: install Java 17+ or `pip install 'playhead[dev]'`; start Docker; "
-    "or set PLAYHEAD_BOOTSTRAP_SERVERS to a Kafka that is running."
-)
+_OTHER_WAYS = "start Docker, or set PLAYHEAD_BOOTSTRAP_SERVERS to a Kafka that is running."
 
 
 class RunningBroker(Protocol):
@@ -82,6 +79,7 @@ def find_broker(
     port = port if port is not None else _port_from(env)
     folder = data_dir / "broker"
     tried = ["PLAYHEAD_BOOTSTRAP_SERVERS: not set"]
+    local_remedy = ""
     if has_data(folder):
         tried.append(f"local Kafka: not used, because the data of {folder} is in a Docker volume")
     else:
@@ -90,6 +88,7 @@ def find_broker(
             libs = install(default_home(data_dir, env), progress=progress, env=env)
         except (NoBroker, OSError) as error:
             tried.append(f"local Kafka: {_reason(error)}")
+            local_remedy = error.remedy if isinstance(error, NoBroker) else ""
         else:
             local = LocalKafka(folder, java, libs, port=port)
             progress("starting Kafka", 0, None)
@@ -102,7 +101,8 @@ def find_broker(
         docker.start(progress=progress)
     except (NoBroker, OSError) as error:
         tried.append(f"Docker: {_reason(error)}")
-        raise NoBroker("no Kafka broker. Tried:\n  " + "\n  ".join(tried) + "\n", remedy=REMEDY) from error
+        remedy = f"{local_remedy} Or {_OTHER_WAYS}" if local_remedy else _OTHER_WAYS[0].upper() + _OTHER_WAYS[1:]
+        raise NoBroker("no Kafka broker. Tried:\n  " + "\n  ".join(tried) + "\n", remedy=remedy) from error
     return docker
 
 

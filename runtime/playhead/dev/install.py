@@ -92,7 +92,8 @@ def _fetch(home: Path, progress: Progress, env: Mapping[str, str]) -> None:
             except archive.ArchiveFailed as error:
                 raise NoBroker(
                     f"Kafka {KAFKA_VERSION} could not be fetched; Maven: {why_not_maven}; archive: {error}.",
-                    remedy="Install Maven (mvn), or set PLAYHEAD_KAFKA_MIRROR to a reachable copy of the archive.",
+                    remedy="Start once with a network that reaches Maven's repository (with mvn) or Apache's archive, "
+                    "or name a copy of the archive in PLAYHEAD_KAFKA_MIRROR and its checksum in PLAYHEAD_KAFKA_SHA512.",
                 ) from error
             sums = {path.name: sha256_of(path) for path in new.iterdir()}
         new.rename(home / "libs")

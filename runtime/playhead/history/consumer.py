@@ -92,7 +92,7 @@ class Historian:
         self._prefix = self._settings.topic_prefix
         self._broker, self._store, self._clock = broker, store, clock
         self._retention_days = retention_days
-        self._logger = structlog.get_logger("playhead.history")
+        self._logger = structlog.get_logger("playhead.history").bind(part="history")
         self._stopping = asyncio.Event()
         self._phase = Phase.JOINING
         self._membership: Membership | None = None

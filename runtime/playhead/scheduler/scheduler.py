@@ -39,9 +39,8 @@ class Scheduler:
         self._clock = clock
         self._stopping = asyncio.Event()
         self._ends = LogEnds(broker, clock)
-        self._work = TimerWork(
-            broker, settings.topic_prefix, clock, structlog.get_logger("playhead.scheduler"), self._open_store
-        )
+        logger = structlog.get_logger("playhead.scheduler").bind(part="scheduler")
+        self._work = TimerWork(broker, settings.topic_prefix, clock, logger, self._open_store)
 
     @property
     def ready(self) -> bool:
