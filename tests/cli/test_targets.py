@@ -86,6 +86,9 @@ class TestMistakes:
     def test_path_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(NoJobs, match=r"no file or folder 'jobs/receipt\.py'"):
             find_jobs(["jobs/receipt.py"], Project(tmp_path))
+        (tmp_path / "notes.md").touch()
+        with pytest.raises(NoJobs, match="is no Python file"):
+            find_jobs([str(tmp_path / "notes.md")], Project(tmp_path))
 
     def test_name_that_is_no_client(self, project: Project) -> None:
         with pytest.raises(InvalidJob, match="'job' is no Client") as refused:

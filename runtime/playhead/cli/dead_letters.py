@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,7 +53,7 @@ def list_(
     def row(letter: Mapping[str, Any]) -> list[Text]:
         middle = [] if state == "open" else [state_cell(letter["state"])]
         reason = letter["reason"]
-        short = reason if len(reason) <= _REASON_CHARS else f"{reason[:_REASON_CHARS]}…"
+        short = reason if len(reason) <= _REASON_CHARS or not sys.stdout.isatty() else f"{reason[:_REASON_CHARS]}…"
         return [time_cell(letter["time"]), cell(letter["job"], "bold"), *middle, cell(letter["id"]), cell(short, "red")]
 
     asking.print_page(asking.ask(letters, database), columns, row, as_json=json)

@@ -92,6 +92,8 @@ def _values(target: str, project: Project) -> list[tuple[object, ModuleType]]:
             remedy = f"There is: {', '.join(clients)}." if clients else f'Declare one there: {attribute} = Client("…").'
             raise InvalidJob(f"{target!r}: {attribute!r} is no Client in {name}.", remedy=remedy)
         return [(value, module)]
+    elif Path(target).is_file():
+        raise NoJobs(f"{target!r} is no Python file.", remedy="Name a .py file, a folder, or a module.")
     elif target.endswith(".py") or "/" in target:
         raise NoJobs(f"there is no file or folder {target!r}.", remedy="Check the path.")
     else:

@@ -164,8 +164,10 @@ def schedules(json: AsJson = False) -> None:
 
 
 def _schedule_row(schedule: Mapping[str, Any]) -> list[Text]:
-    next_at = schedule["next"][0] if schedule["armed"] else None
-    return [cell(schedule["job"], "bold"), cell(schedule["schedule"]), cell(schedule["catchUp"]), cell(next_at)]
+    when, next_at = schedule["schedule"], schedule["next"][0] if schedule["armed"] else None
+    if schedule["jitterMs"]:
+        when += f", or up to {schedule['jitterMs'] / 1000:g} s later"
+    return [cell(schedule["job"], "bold"), cell(when), cell(schedule["catchUp"]), cell(next_at)]
 
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete_scheduled_job)]
