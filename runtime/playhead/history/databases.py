@@ -17,7 +17,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -291,13 +291,31 @@ def _base(name: str) -> str:
     return name
 
 
+def _postgres(url: sa.URL, **options: Any) -> Engine:
+    """An engine to which a server that takes no writes at the moment is away, as one that does not answer is.
+
+    It is a standby now, or somebody has set it so; the driver calls it an internal error, which no waiting would mend.
+    """
+    from psycopg.errors import ReadOnlySqlTransaction
+
+    engine = sa.create_engine(url, pool_pre_ping=True, **options)
+
+    @event.listens_for(engine, "handle_error")
+    def failed(context: sa.engine.ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(error, ReadOnlySqlTransaction):
+            raise exc.OperationalError(context.statement, None, error) from error
+
+    return engine
+
+
 class PostgresPlace:
     """Schemas in one database."""
 
     def __init__(self, url: sa.URL) -> None:
         self.url = url
         self.name = url.render_as_string(hide_password=True)
-        self._control = sa.create_engine(url, pool_size=1, pool_pre_ping=True)
+        self._control = _postgres(url, pool_size=1)
 
     def current(self) -> int:
         with self._control.connect() as db:
@@ -343,11 +361,10 @@ class PostgresPlace:
             db.exec_driver_sql(f"DROP SCHEMA IF EXISTS {SCHEMA}_{number} CASCADE")
 
     def engine(self, number: int, *, writing: bool = False) -> Engine:
-        engine = sa.create_engine(
+        engine = _postgres(
             self.url,
             connect_args={"options": f"-csearch_path={SCHEMA}_{number}"},
             isolation_level="READ COMMITTED" if writing else "REPEATABLE READ",
-            pool_pre_ping=True,
         )
 
         @event.listens_for(engine, "begin")
@@ -372,7 +389,7 @@ class PostgresPlace:
 
     @contextmanager
     def rebuilding(self) -> Iterator[bool]:
-        engine = sa.create_engine(self.url)
+        engine = _postgres(self.url)
         try:
             with engine.connect() as db:  # the lock ends with the transaction
                 yield bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_REBUILDING_LOCK))))
