@@ -232,8 +232,9 @@ class SqlitePlace:
         return self._engine(number, "rw", cache_kib, "BEGIN IMMEDIATE" if writing else "BEGIN")
 
     def _engine(self, number: int, mode: str, cache_kib: int, begin: str) -> Engine:
+        path = self.path(number)
         # Without `mode` a path that was deleted meanwhile would come back as an empty database.
-        uri = f"file:{quote(str(self.path(number)))}?mode={mode}"
+        uri = f"file:{quote(str(path))}?mode={mode}"
 
         def connect() -> sqlite3.Connection:
             # A connection goes from thread to thread, through the pool: one at a time has it.
@@ -247,6 +248,16 @@ class SqlitePlace:
             return made
 
         engine = sa.create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+
+        @event.listens_for(engine, "connect")
+        def opened(_connection: Any, record: Any) -> None:
+            record.info[_FILE] = _identity(path)
+
+        @event.listens_for(engine, "checkout")
+        def taken(_connection: Any, record: Any, _proxy: Any) -> None:
+            # What is written into a file that was deleted ends with this process, and no other one sees it.
+            if record.info[_FILE] != _identity(path):
+                raise exc.DisconnectionError(f"{path} was deleted or replaced")
 
         @event.listens_for(engine, "begin")
         def begun(db: Connection) -> None:
@@ -275,6 +286,19 @@ class SqlitePlace:
                 yield False
             else:
                 yield True
+
+
+_FILE = "file"
+"""In what is known of a connection: which file it has open."""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Of the file that has this name now."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _sync(path: Path) -> None:
