@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from playhead.errors import HistoryMisfit, HistoryStopped, InvalidInput
+from playhead.history import bulk
 from playhead.history.projection import Rows
 from playhead.history.pruning import INTERVAL_SECONDS
 from playhead.history.schema import EVENT, PART, RUN
@@ -292,6 +294,25 @@ class TestTrouble:
             _set_read_only(db, postgres_url, "off")
         await place.written(running)
         server.dispose()
+        assert [row.id for row in rows(running.store, EVENT)] == ["a"]
+
+    async def test_postgres_that_goes_away_while_rows_are_copied_is_waited_for(
+        self, place: Place, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        running = await place.start_ready(postgres_url)
+        copy = bulk._copy
+        ends = ["SELECT pg_terminate_backend(pg_backend_pid())", "SET LOCAL statement_timeout = 1; SELECT pg_sleep(9)"]
+
+        def copy_in_bad_times(cursor: Any, *what: Any) -> None:
+            if ends:
+                cursor.execute(ends.pop())
+            copy(cursor, *what)
+
+        monkeypatch.setattr(bulk, "_copy", copy_in_bad_times)
+        with capture_logs() as logs:
+            await place.send(event("user", 0, "a"))
+            await place.written(running)
+        assert [line["event"] for line in logs].count("the database is away; waiting") == 2
         assert [row.id for row in rows(running.store, EVENT)] == ["a"]
 
     async def test_row_that_the_database_refuses_ends_it(

@@ -320,17 +320,33 @@ def _postgres(url: sa.URL, **options: Any) -> Engine:
 
     It is a standby now, or somebody has set it so; the driver calls it an internal error, which no waiting would mend.
     """
-    from psycopg.errors import ReadOnlySqlTransaction
-
     engine = sa.create_engine(url, pool_pre_ping=True, **options)
 
     @event.listens_for(engine, "handle_error")
     def failed(context: sa.engine.ExceptionContext) -> None:
-        error = context.original_exception
-        if isinstance(error, ReadOnlySqlTransaction):
-            raise exc.OperationalError(context.statement, None, error) from error
+        if _takes_no_writes(context.original_exception):
+            raise exc.OperationalError(context.statement, None, context.original_exception)
 
     return engine
+
+
+def _takes_no_writes(error: BaseException) -> bool:
+    from psycopg.errors import ReadOnlySqlTransaction
+
+    return isinstance(error, ReadOnlySqlTransaction)
+
+
+@contextmanager
+def told_by_sqlalchemy(db: Connection) -> Iterator[None]:
+    """What PostgreSQL's driver, used by itself, says of an error, as SQLAlchemy does: what is away has one name."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        if _takes_no_writes(error):
+            raise exc.OperationalError(None, None, error) from error
+        raise exc.DBAPIError.instance(None, None, error, psycopg.Error, dialect=db.dialect) from error
 
 
 class PostgresPlace:
