@@ -5,8 +5,8 @@ the broker is. With the broker away, a worker of ten jobs dialled it 500 times a
 was waited for by each of them. So of all that want the same address one dials, after pauses that grow, and the others
 are told at once what it was told last:
 
-    a dial fails at 0 s, and is tried again after   0.05  0.1  0.2  0.4  0.8  1  1  1 …
-    it succeeds: everybody dials
+    a dial fails, and is tried again after   0.01  0.02  0.04  0.08  0.16  0.32  0.64  1  1  1 … s
+    it succeeds                              everybody dials
 
 aiokafka has no option for this (`closed_transport` has the same trouble), so the class is changed, once.
 """
@@ -22,7 +22,7 @@ from typing import Any
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError
 
-SHORTEST_SECONDS, LONGEST_SECONDS = 0.05, 1.0
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.01, 1.0
 
 _SILENT = (OSError, KafkaConnectionError)
 """Nobody is there, or nobody who talks. Whoever refuses credentials has answered."""
