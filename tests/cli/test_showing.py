@@ -3,11 +3,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from playhead.cli.asking import time_cell
 from playhead.cli.showing import as_json, as_line, read_event
 from playhead.events import outgoing
 from playhead.records import StoredRecord
 from playhead.run import Failure, RunFailed, RunRetrying, RunSucceeded
-from playhead.serde import to_json
+from playhead.serde import rfc3339, to_json
 
 NOON_MS = 1_795_521_600_000
 NOW = datetime.fromtimestamp(NOON_MS / 1000, UTC).astimezone()
@@ -49,7 +50,15 @@ RUN = {
 }
 
 
+FAR_MS = 9_007_199_254_740_993
+"""A time that a foreign producer may give its record, and no datetime can hold."""
+
+
 class TestLine:
+    def test_event_of_a_year_that_no_calendar_has_is_shown(self) -> None:
+        shown = line(stored("user.created", {})._replace(timestamp=FAR_MS))  # type: ignore[attr-defined]
+        assert shown.startswith("287396-10-12T08:59:00.993Z  user.created")
+
     def test_event_shows_time_name_place_key_and_payload(self) -> None:
         shown = line(stored("user.created", {"userId": "7"}, key="7"))
         assert f"{NOW:%H:%M:%S}.000  user.created" in shown
@@ -122,3 +131,8 @@ class TestJson:
 def test_record_that_is_no_cloud_event_is_none() -> None:
     assert read_event(Stored("user", 0, 0, 0, None, b"x", [])) is None
     assert read_event(Stored("user", 0, 0, 0, None, b"x", [("ce_type", b"a.b"), ("ce_id", b"")])) is None
+
+
+def test_cell_of_a_time_that_no_calendar_has_is_its_text() -> None:
+    assert time_cell(rfc3339(FAR_MS)).plain == "287396-10-12T08:59:00.993Z"
+    assert time_cell(rfc3339(NOON_MS)).plain.endswith(f"{NOW:%H:%M:%S}")

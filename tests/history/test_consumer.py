@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from playhead.errors import HistoryMisfit, HistoryStopped, InvalidInput
+from playhead.history import bulk
 from playhead.history.projection import Rows
+from playhead.history.pruning import INTERVAL_SECONDS
 from playhead.history.schema import EVENT, PART, RUN
 from playhead.history.skipping import skip
 from playhead.history.store import HistoryStore, Span
@@ -233,6 +236,13 @@ class TestStopping:
         await place.start_ready(url)
 
 
+def _set_read_only(db: sa.Connection, url: str, how: str) -> None:
+    """For the sessions that begin from now on; those that are there end."""
+    name = url.rpartition("/")[2]
+    db.exec_driver_sql(f"ALTER DATABASE {name} SET default_transaction_read_only = {how}")
+    db.exec_driver_sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+
 class TestTrouble:
     async def test_broker_that_is_away_is_waited_for(self, place: Place, url: str) -> None:
         running = await place.start_ready(url)
@@ -259,6 +269,41 @@ class TestTrouble:
             await place.send(event("user", 0, "a"))
             await place.written(running)
         assert [line["event"] for line in logs].count("the database is away; waiting") == 3
+        assert [row.id for row in rows(running.store, EVENT)] == ["a"]
+
+    async def test_postgres_that_takes_no_writes_is_waited_for(self, place: Place, postgres_url: str) -> None:
+        running = await place.start_ready(postgres_url, retention_days=1)
+        server = sa.create_engine(postgres_url.rpartition("/")[0] + "/postgres", isolation_level="AUTOCOMMIT")
+        with server.connect() as db:
+            _set_read_only(db, postgres_url, "on")
+            await place.send(event("user", 0, "a"))
+            with capture_logs() as logs:
+                await place.until(lambda: any("in a read-only" in line.get("error", "") for line in logs))
+            assert {line["event"] for line in logs} == {"the database is away; waiting"}
+            await place.until(lambda: place.clock.monotonic() > INTERVAL_SECONDS * 2, passing=5)  # it prunes too
+            assert not running.task.done()
+            _set_read_only(db, postgres_url, "off")
+        await place.written(running)
+        server.dispose()
+        assert [row.id for row in rows(running.store, EVENT)] == ["a"]
+
+    async def test_postgres_that_goes_away_while_rows_are_copied_is_waited_for(
+        self, place: Place, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        running = await place.start_ready(postgres_url)
+        copy = bulk._copy
+        ends = ["SELECT pg_terminate_backend(pg_backend_pid())", "SET LOCAL statement_timeout = 1; SELECT pg_sleep(9)"]
+
+        def copy_in_bad_times(cursor: Any, *what: Any) -> None:
+            if ends:
+                cursor.execute(ends.pop())
+            copy(cursor, *what)
+
+        monkeypatch.setattr(bulk, "_copy", copy_in_bad_times)
+        with capture_logs() as logs:
+            await place.send(event("user", 0, "a"))
+            await place.written(running)
+        assert [line["event"] for line in logs].count("the database is away; waiting") == 2
         assert [row.id for row in rows(running.store, EVENT)] == ["a"]
 
     async def test_row_that_the_database_refuses_ends_it(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,39 @@ class TestRebuildInAFolder:
         where = place_of(f"sqlite:///{tmp_path}/data/history.db")
         await rebuild(place.broker, where, "")
         assert where.generations() == [1]
+
+
+class TestFileUnderAHistoryThatRuns:
+    async def test_deleted_is_waited_for_until_it_is_built_again(self, place: Place, url: str, tmp_path: Path) -> None:
+        """What is written into a file without a name is gone when its process ends."""
+        running = await place.start_ready(url)
+        await place.send(event("user", 0, "a"))
+        await place.written(running)
+        for suffix in ("", "-wal", "-shm"):
+            (tmp_path / f"history-1.db{suffix}").unlink()
+        await place.send(event("user", 0, "b"))
+        await place.until(lambda: not running.history.ready, passing=1)
+        assert running.history.status()["history"]["phase"] == "away"
+        await rebuild(place.broker, place_of(url), "")
+        await place.send(event("user", 0, "c"))
+        await place.until(lambda: running.history.ready and len(rows(running.store, EVENT)) == 3, passing=1)
+        assert (await verify(place.broker, running.store, "")).equal
+
+    async def test_put_back_from_a_copy_goes_on_where_that_ends(self, place: Place, url: str, tmp_path: Path) -> None:
+        running = await place.start_ready(url)
+        await place.send(event("user", 0, "a"))
+        await place.written(running)
+        with closing(sqlite3.connect(tmp_path / "history-1.db")) as db:
+            db.execute(f"VACUUM INTO '{tmp_path}/copy.db'")
+        await place.send(event("user", 0, "b"))
+        await place.written(running)
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / f"history-1.db{suffix}").unlink()
+        (tmp_path / "copy.db").rename(tmp_path / "history-1.db")
+        await place.send(event("user", 0, "c"))
+        with closing(HistoryStore(url)) as another:
+            await place.until(lambda: len(rows(another, EVENT)) == 3, passing=1)
+            assert (await verify(place.broker, another, "")).equal
 
 
 async def test_page_goes_on_where_it_was_after_a_rebuild(place: Place, url: str) -> None:

@@ -139,7 +139,10 @@ def time_cell(text: str | None) -> Text:
     """A moment in local time, to the second; the day is left out where it is today."""
     if text is None:
         return cell(None)
-    at, today = datetime.fromisoformat(text).astimezone(), datetime.now(UTC).astimezone().date()
+    try:
+        at, today = datetime.fromisoformat(text).astimezone(), datetime.now(UTC).astimezone().date()
+    except (ValueError, OverflowError):  # a foreign record may be of the year 10000
+        return cell(text, "dim")
     return cell(f"{at:%H:%M:%S}" if at.date() == today else f"{at:%Y-%m-%d %H:%M:%S}", "dim")
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from playhead.errors import Poison
 from playhead.events import Event, entity_of
 from playhead.records import StoredRecord
+from playhead.serde import rfc3339
 from playhead.topics import DEAD_LETTER, RUN
 
 _ENTITY_STYLES = ("cyan", "magenta", "blue", "bright_cyan", "bright_magenta", "bright_blue")
@@ -53,9 +54,7 @@ def as_json(event: Event) -> dict[str, Any]:
 def as_line(event: Event, now: datetime) -> Text:
     """One line: when, what, and the part of the payload that tells most."""
     record = event.record
-    when = datetime.fromtimestamp(record.timestamp / 1000).astimezone()
-    day = "" if when.date() == now.date() else when.strftime("%Y-%m-%d ")
-    line = Text.assemble((f"{day}{when:%H:%M:%S}.{record.timestamp % 1000:03d}  ", "dim"))
+    line = Text.assemble((f"{_when(record.timestamp, now)}  ", "dim"))
     line.append(clean(event.name).ljust(_NAME_COLUMNS) + "  ", style=_style(event.name))
     payload = _payload(event)
     if isinstance(payload, dict) and entity_of(event.name) == RUN:
@@ -66,6 +65,15 @@ def as_line(event: Event, now: datetime) -> Text:
     if event.key not in (None, event.id):
         line.append(f"{clean(event.key)}  ", style="bold")
     return line.append(_compact(payload)).append(f"  {clean(event.id)}", style="dim")
+
+
+def _when(at_ms: int, now: datetime) -> str:
+    try:
+        when = datetime.fromtimestamp(at_ms / 1000).astimezone()
+    except (ValueError, OverflowError, OSError):  # a foreign record may be of the year 10000
+        return rfc3339(at_ms)
+    day = "" if when.date() == now.date() else when.strftime("%Y-%m-%d ")
+    return f"{day}{when:%H:%M:%S}.{at_ms % 1000:03d}"
 
 
 def _style(name: str) -> str:

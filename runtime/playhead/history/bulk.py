@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Connection, Engine, Float, Integer, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 
-from playhead.history.databases import SETTLING_LOCK
+from playhead.history.databases import SETTLING_LOCK, told_by_sqlalchemy
 from playhead.history.projection import Rows
 from playhead.history.schema import DURATION, EVENT, EVENT_COUNT, LETTER, RUN, RUN_COUNT, RUN_EVENT, SETTLEMENT
 
@@ -118,7 +118,7 @@ class PostgresBulk:
 
     def write(self, db: Connection, rows: Rows) -> None:
         raw: Any = db.connection.driver_connection
-        with raw.cursor() as cursor:
+        with told_by_sqlalchemy(db), raw.cursor() as cursor:
             for table, some in _plain(rows):
                 _copy(cursor, table, table.name, some)
             for some, began in zip(folded(rows.runs), (_BEGAN_STILL, "excluded.began_ms"), strict=True):

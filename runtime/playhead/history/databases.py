@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -235,8 +235,9 @@ class SqlitePlace:
         return self._engine(number, "rw", cache_kib, "BEGIN IMMEDIATE" if writing else "BEGIN")
 
     def _engine(self, number: int, mode: str, cache_kib: int, begin: str) -> Engine:
+        path = self.path(number)
         # Without `mode` a path that was deleted meanwhile would come back as an empty database.
-        uri = f"file:{quote(str(self.path(number)))}?mode={mode}"
+        uri = f"file:{quote(str(path))}?mode={mode}"
 
         def connect() -> sqlite3.Connection:
             # A connection goes from thread to thread, through the pool: one at a time has it.
@@ -250,6 +251,16 @@ class SqlitePlace:
             return made
 
         engine = sa.create_engine("sqlite://", creator=connect, poolclass=QueuePool)
+
+        @event.listens_for(engine, "connect")
+        def opened(_connection: Any, record: Any) -> None:
+            record.info[_FILE] = _identity(path)
+
+        @event.listens_for(engine, "checkout")
+        def taken(_connection: Any, record: Any, _proxy: Any) -> None:
+            # What is written into a file that was deleted ends with this process, and no other one sees it.
+            if record.info[_FILE] != _identity(path):
+                raise exc.DisconnectionError(f"{path} was deleted or replaced")
 
         @event.listens_for(engine, "begin")
         def begun(db: Connection) -> None:
@@ -281,6 +292,19 @@ class SqlitePlace:
                 yield True
 
 
+_FILE = "file"
+"""In what is known of a connection: which file it has open."""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Of the file that has this name now."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -295,13 +319,47 @@ def _base(name: str) -> str:
     return name
 
 
+def _postgres(url: sa.URL, **options: Any) -> Engine:
+    """An engine to which a server that takes no writes at the moment is away, as one that does not answer is.
+
+    It is a standby now, or somebody has set it so; the driver calls it an internal error, which no waiting would mend.
+    """
+    engine = sa.create_engine(url, pool_pre_ping=True, **options)
+
+    @event.listens_for(engine, "handle_error")
+    def failed(context: sa.engine.ExceptionContext) -> None:
+        if _takes_no_writes(context.original_exception):
+            raise exc.OperationalError(context.statement, None, context.original_exception)
+
+    return engine
+
+
+def _takes_no_writes(error: BaseException) -> bool:
+    from psycopg.errors import ReadOnlySqlTransaction
+
+    return isinstance(error, ReadOnlySqlTransaction)
+
+
+@contextmanager
+def told_by_sqlalchemy(db: Connection) -> Iterator[None]:
+    """What PostgreSQL's driver, used by itself, says of an error, as SQLAlchemy does: what is away has one name."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        if _takes_no_writes(error):
+            raise exc.OperationalError(None, None, error) from error
+        raise exc.DBAPIError.instance(None, None, error, psycopg.Error, dialect=db.dialect) from error
+
+
 class PostgresPlace:
     """Schemas in one database."""
 
     def __init__(self, url: sa.URL) -> None:
         self.url = url
         self.name = url.render_as_string(hide_password=True)
-        self._control = sa.create_engine(url, pool_size=1, pool_pre_ping=True)
+        self._control = _postgres(url, pool_size=1)
 
     def current(self) -> int:
         with self._control.connect() as db:
@@ -347,11 +405,10 @@ class PostgresPlace:
             db.exec_driver_sql(f"DROP SCHEMA IF EXISTS {SCHEMA}_{number} CASCADE")
 
     def engine(self, number: int, *, writing: bool = False) -> Engine:
-        engine = sa.create_engine(
+        engine = _postgres(
             self.url,
             connect_args={"options": f"-csearch_path={SCHEMA}_{number}"},
             isolation_level="READ COMMITTED" if writing else "REPEATABLE READ",
-            pool_pre_ping=True,
         )
 
         @event.listens_for(engine, "begin")
@@ -376,7 +433,7 @@ class PostgresPlace:
 
     @contextmanager
     def rebuilding(self) -> Iterator[bool]:
-        engine = sa.create_engine(self.url)
+        engine = _postgres(self.url)
         try:
             with engine.connect() as db:  # the lock ends with the transaction
                 yield bool(db.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_REBUILDING_LOCK))))

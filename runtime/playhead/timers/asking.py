@@ -47,5 +47,7 @@ async def ask(broker: Broker, topic: str, request: Request, clock: Clock, limit_
         if outcomes:
             return outcomes[0]
         if clock.monotonic() >= deadline:
-            raise SchedulerSilent(f"no scheduler answered within {limit_seconds:g} s.")
+            # Who asks again about a timer that was moved is told that it is too late: its old id is gone.
+            moved = f" If the timer is moved after all, its id is {request.new_id}." if request.new_id else ""
+            raise SchedulerSilent(f"no scheduler answered within {limit_seconds:g} s.{moved}")
         await clock.sleep(_LOOK_SECONDS)

@@ -133,3 +133,21 @@ class TestBrokenForGood:
             assert values(await read_all(client, Partition(topic, 0))) == ["before", "late", "after"]
         finally:
             await client.stop()
+
+    async def test_append_waits_once_also_where_its_topic_is_asked_for_first(
+        self, proxy: Proxy, provider: KafkaProvider
+    ) -> None:
+        limit_seconds = 1.5
+        update = {"send_timeout_seconds": limit_seconds, "metadata_max_age_seconds": 0.001}
+        client = KafkaBroker(provider._settings.model_copy(update=update))
+        await client.start()
+        try:
+            topic = await new_topic(client, 1)
+            await append(client, record(topic, 0, "before"))
+            with proxy.between(client):
+                proxy.refusing = True
+                async with asyncio.timeout(limit_seconds * 1.8):
+                    (late,) = await client.append([record(topic, 0, "late")])
+            assert isinstance(late, BrokerUnavailable)
+        finally:
+            await client.stop()

@@ -55,10 +55,11 @@ class Appender:
         call = Call(len(records))
         if not records:
             return []
+        until = self._clock.monotonic() + self._limit_seconds
         await self._accept(records, call)
         if not call.done.done():
             self._dispatch()
-            await asyncio.wait({call.done}, timeout=self._limit_seconds)
+            await asyncio.wait({call.done}, timeout=max(0.0, until - self._clock.monotonic()))
         if not call.done.done():
             for queue in self._busy.values():
                 queue.forget(call)

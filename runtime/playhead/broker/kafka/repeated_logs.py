@@ -1,8 +1,9 @@
 """What aiokafka logs of each connection that it can't make.
 
 Playhead tries again every 50 ms, and a consumer every 100, so as to be back at once when the broker is. aiokafka logs
-each try as an error: with the broker away, a service that sends wrote 80 equal lines a second, and a worker of one job
-130. So a line is let through once in ten seconds, and says how often it was not.
+each try as an error, also those that `redialing` answers without a dial: with the broker away, a service that sends
+wrote 80 equal lines a second, and a worker of one job 130. So a line is let through once in ten seconds, and says how
+often it was not.
 """
 
 from __future__ import annotations
