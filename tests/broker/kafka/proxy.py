@@ -67,7 +67,11 @@ class Proxy:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        up_reader, up_writer = await asyncio.open_connection(*self._target)
+        try:
+            up_reader, up_writer = await asyncio.open_connection(*self._target)
+        except BaseException:  # the proxy ends meanwhile
+            writer.transport.abort()
+            raise
         answers = asyncio.create_task(_pump(up_reader, writer))
         try:
             while chunk := await reader.read(1 << 20):
