@@ -41,7 +41,7 @@ def dev(
         DEFAULT_GRACE_SECONDS
     ),
 ) -> None:
-    """Run it all here: broker, topics, jobs, scheduler, history, dashboard, HTTP. Ctrl-C stops it, a second one at once.
+    """Run all of it here: broker, topics, jobs, scheduler, history, dashboard, HTTP. Ctrl-C stops it, a second at once.
 
     The broker is the one that PLAYHEAD_BOOTSTRAP_SERVERS names, else an Apache Kafka that is fetched at the first
     start. Its data is in .playhead/ (or PLAYHEAD_DATA_DIR) and stays.
