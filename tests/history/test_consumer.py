@@ -268,7 +268,9 @@ class TestTrouble:
         with capture_logs() as logs:
             await place.send(event("user", 0, "a"))
             await place.written(running)
-        assert [line["event"] for line in logs].count("the database is away; waiting") == 3
+        waits = [line for line in logs if line["event"] == "the database is away; waiting"]
+        assert [line["retry_in_seconds"] for line in waits] == [0.5, 1, 2], "though restoring went well in between"
+        assert {line["error"] for line in waits} == {"disk full"}
         assert [row.id for row in rows(running.store, EVENT)] == ["a"]
 
     async def test_postgres_that_takes_no_writes_is_waited_for(self, place: Place, postgres_url: str) -> None:

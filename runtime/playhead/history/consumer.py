@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any
@@ -28,6 +29,7 @@ from playhead.clock import SYSTEM_CLOCK, Clock
 from playhead.config import Settings
 from playhead.errors import BrokerUnavailable, CheckpointLost, HistoryStopped, UnknownTopic
 from playhead.group.log_ends import LogEnds
+from playhead.history.databases import why
 from playhead.history.positions import look, partitions_of
 from playhead.history.pruning import prune_from_time_to_time
 from playhead.history.scribe import Scribe
@@ -184,18 +186,20 @@ class Historian:
 
     async def loop(self, group: str) -> None:
         """Again and again; what is away is waited for."""
-        wait_seconds = _RETRY_SECONDS
+        wait_seconds, failed_at = _RETRY_SECONDS, -math.inf
         while True:
             try:
                 await self.run_once(group)
-                wait_seconds = _RETRY_SECONDS
             except _AWAY as error:
-                what = "broker" if isinstance(error, BrokerUnavailable) else "database"
-                self._logger.warning(f"the {what} is away; waiting", error=str(error), retry_in_seconds=wait_seconds)
+                # A round may end well although nothing can be written, as on a full disk: that ends no trouble.
+                lasts = self._clock.monotonic() - failed_at < 2 * _MAX_RETRY_SECONDS
+                wait_seconds = min(wait_seconds * 2, _MAX_RETRY_SECONDS) if lasts else _RETRY_SECONDS
+                failed_at = self._clock.monotonic()
+                what, told = ("database", why(error)) if isinstance(error, exc.DBAPIError) else ("broker", str(error))
+                self._logger.warning(f"the {what} is away; waiting", error=told, retry_in_seconds=wait_seconds)
                 self._to(Phase.AWAY)
                 self._restored = None
                 await self._clock.sleep(wait_seconds)
-                wait_seconds = min(wait_seconds * 2, _MAX_RETRY_SECONDS)
             except (Moved, CheckpointLost, UnknownTopic) as error:
                 self._logger.info("looking again where to go on", reason=str(error))
                 self._restored = None

@@ -136,23 +136,24 @@ def answering(name: str) -> Iterator[None]:
         yield
     except exc.DatabaseError as error:
         if isinstance(error, exc.OperationalError):
-            raise DatabaseUnavailable(f"the history in {name} does not answer: {_why(error)}.") from error
+            raise DatabaseUnavailable(f"the history in {name} does not answer: {why(error)}.") from error
         if _is_corrupt(error.orig):
             raise broken(name, error) from error
         raise
     except exc.InterfaceError as error:
-        raise DatabaseUnavailable(f"the history in {name} does not answer: {_why(error)}.") from error
+        raise DatabaseUnavailable(f"the history in {name} does not answer: {why(error)}.") from error
 
 
 def broken(name: str, error: exc.DBAPIError) -> HistoryMisfit:
     """What there is can't be read."""
     return HistoryMisfit(
-        f"the history in {name} is broken: {_why(error)}.",
+        f"the history in {name} is broken: {why(error)}.",
         remedy="Build it again from the log: playhead history rebuild",
     )
 
 
-def _why(error: exc.DBAPIError) -> str:
+def why(error: exc.DBAPIError) -> str:
+    """What the database itself says, without SQLAlchemy's words around it."""
     return str(error.orig).strip().splitlines()[0].rstrip(".")
 
 
