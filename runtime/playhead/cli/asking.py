@@ -168,7 +168,8 @@ def print_block(title: str, text: str) -> None:
     from playhead.cli.showing import clean
 
     print_data(Text(f"\n{title}", style="bold"))
-    print_data(Text("\n".join(clean(line) for line in text.splitlines())))
+    if text:
+        print_data(Text("\n".join(clean(line) for line in text.splitlines())))
 
 
 def print_value(title: str, shown: Mapping[str, Any], name: str) -> None:
