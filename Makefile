@@ -8,7 +8,7 @@ SOURCES := runtime schemas consumers tests
 .PHONY: dev test check fix bench lock clean install
 
 dev: install  ## a real Kafka, every job, dashboard and HTTP API on 3002
-	@exec $(BIN)/playhead dev
+	@exec $(BIN)/playhead dev  # exec: its parent is make then, and it ends with its parent
 
 test: install  ## all tests, on a real Kafka
 	$(BIN)/pytest

@@ -266,7 +266,7 @@ TIMER_LATENESS = Metric(
     "playhead_timer_lateness_seconds",
     "histogram",
     (),
-    "From a timer's due time, or from when it was set if that is later, to its event in the log. "
+    "From a timer's due time (from when it was set, if it was due over a second before) to its event in the log. "
     "Its count is the number of timers fired.",
     _LATENESS_SECONDS,
 )

@@ -108,7 +108,7 @@ class Timer(NamedTuple):
 
     @property
     def late_from_ms(self) -> int:
-        """From when on it is late: from when it was due, or was set if that was later. A schedule's has no excuse."""
+        """From when on it is late: since it was due, or was set if that was later. A schedule's: since it was due."""
         if self.schedule:
             return self.due_ms
         return max(self.due_ms, read_moment((self.header(CE_TIME) or b"").decode(errors="replace")) or 0)

@@ -73,7 +73,7 @@ def place(result: dict[str, Any]) -> tuple[str, int, int, str]:
     return result["topic"], result["partition"], result["offset"], result["id"]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=300)
 @given(body=_bytes, header=st.none() | st.binary(max_size=20))
 async def test_trigger_takes_anything(body: bytes, header: bytes | None) -> None:
     headers = [(b"content-type", b"application/json")]
@@ -94,7 +94,7 @@ async def test_trigger_takes_anything(body: bytes, header: bytes | None) -> None
         assert error == {"error": "Missing required fields"} or {"error", "code", "remedy"} <= error.keys()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=200)
 @given(payload=st.dictionaries(st.text(), _json, max_size=5))
 async def test_payload_is_carried_unchanged_or_refused(payload: dict[str, Any]) -> None:
     body = json.dumps({"event": "thing.happened", "payload": payload}).encode()
@@ -107,7 +107,7 @@ async def test_payload_is_carried_unchanged_or_refused(payload: dict[str, Any]) 
         assert (answer.status_code, answer.json()["code"]) == (422, "PH609")
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=200)
 @given(body=_bytes | st.lists(_near_events, max_size=6).map(_batch))
 async def test_batch_takes_anything(body: bytes) -> None:
     answer, broker = await posted("/api/events", body, [(b"content-type", b"application/json")])
@@ -122,7 +122,7 @@ async def test_batch_takes_anything(body: bytes) -> None:
         assert len(acknowledged) < len(results)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=200)
 @given(content_type=st.binary(max_size=40) | st.sampled_from([b"application/json", b"application/x+json"]))
 async def test_content_type_may_be_anything(content_type: bytes) -> None:
     answer, broker = await posted("/trigger", b'{"event":"thing.happened"}', [(b"content-type", content_type)])

@@ -101,11 +101,11 @@ def dev(
 
 def _let_signals_end_the_start() -> None:
     signal.signal(signal.SIGTERM, _end_during_start)
-    if not _outlives_its_parent():
+    if not outlives_its_parent():
         signal.signal(signal.SIGHUP, _end_during_start)
 
 
-def _outlives_its_parent() -> bool:
+def outlives_its_parent() -> bool:
     """Whether nohup started this."""
     return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
@@ -113,7 +113,7 @@ def _outlives_its_parent() -> bool:
 def _end_with_parent() -> None:
     """Stop, as at SIGHUP, when whoever started this has died."""
     parent = os.getppid()
-    if parent <= 1 or _outlives_its_parent():
+    if parent <= 1 or outlives_its_parent():
         return
 
     def watch() -> None:

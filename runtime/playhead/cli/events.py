@@ -90,7 +90,7 @@ def show(event_id: EventId, database: Database = None, json: AsJson = False) -> 
             "caused by": event["causationId"],
             "sent by run": event["sentBy"],
             "place": place,
-            **({"dead letters": ", ".join(event["deadLetters"])} if event["deadLetters"] else {}),
+            "dead letters": ", ".join(event["deadLetters"]),
             **{f"header {one['name']}": one["value"] for one in event["headers"]},
         }
     )

@@ -57,7 +57,7 @@ def list_(
     cursor: Cursor = "",
     json: AsJson = False,
 ) -> None:
-    """Show what is pending, what is due first first."""
+    """Show what is pending, by due time."""
 
     async def read() -> dict[str, Any]:
         from playhead.timers.listing import START, read_cursor, shown

@@ -24,6 +24,7 @@ from playhead.broker.contract import Broker
 from playhead.cli import exits
 from playhead.cli.banner import ready_banner
 from playhead.cli.connection import connected
+from playhead.cli.dev import outlives_its_parent
 from playhead.cli.output import say, words
 from playhead.cli.wanted import entities, wanted_topics
 from playhead.config import ENV_PREFIX, Settings
@@ -202,7 +203,7 @@ class Together:
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup's
+            if number != signal.SIGHUP or not outlives_its_parent():
                 loop.add_signal_handler(number, self._signalled, number)
 
     def _signalled(self, number: int) -> None:

@@ -154,7 +154,8 @@ def broken(name: str, error: exc.DBAPIError) -> HistoryMisfit:
 
 def why(error: exc.DBAPIError) -> str:
     """What the database itself says, without SQLAlchemy's words around it."""
-    return str(error.orig).strip().splitlines()[0].rstrip(".")
+    said = str(error.orig).strip() or type(error.orig).__qualname__  # some errors say nothing
+    return said.splitlines()[0].rstrip(".")
 
 
 def _is_corrupt(error: BaseException | None) -> bool:

@@ -42,7 +42,7 @@ MAX_ENDINGS_PER_COMMIT = 4_000
 LEAD_MS = 3
 """How much earlier than it is due a timer is taken up: about what a commit takes until its transaction can be ended."""
 LATE_MS = 1_000
-"""What is later is asked for when it was set: it may have been due before that."""
+"""A timer that fires later than that may have been due before it was set; of the others that costs too much to ask."""
 MIN_NAP_SECONDS = 0.0001
 """Below what a float of the time of day can tell apart, a nap would never end."""
 _PROGRESS_RECORDS = 500_000

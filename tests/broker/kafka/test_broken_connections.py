@@ -53,7 +53,7 @@ class TestBrokenAtRandom:
         proxy.cut_after = lambda _: rng.random() < 0.1
         expected: list[str] = []
         with proxy.between(client):
-            for n in range(1, 31):
+            for n in range(1, 61):
                 marks = {partition: Mark(n, "ranges") for partition in partitions}
                 commit = member.commit_of(marks, [record(topic, p, f"{n}") for p in range(3)])
                 outcome = await member.membership.commit(commit)
@@ -65,8 +65,8 @@ class TestBrokenAtRandom:
                     assert mark == Mark(n, "ranges")
                 if mark is not None and mark.offset == n:
                     expected.append(f"{n}")
-        assert proxy.cuts > 10
-        assert len(expected) > 20
+        assert proxy.cuts > 20
+        assert len(expected) > 50
         for partition in partitions:
             assert values(await read_all(client, partition)) == expected
 
