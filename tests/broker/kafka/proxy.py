@@ -36,6 +36,7 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        self.refusing = True  # what was accepted and did not come yet
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -58,20 +59,18 @@ class Proxy:
         finally:
             del client.cluster.broker_metadata
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
             self.cuts += 1
             writer.transport.abort()
             return
-        task = asyncio.current_task()
-        assert task is not None
+        task = asyncio.create_task(self._forward(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        try:
-            up_reader, up_writer = await asyncio.open_connection(*self._target)
-        except BaseException:  # the proxy ends meanwhile
-            writer.transport.abort()
-            raise
+        task.add_done_callback(lambda _: writer.transport.abort())  # also of one that is cancelled before it began
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection(*self._target)
         answers = asyncio.create_task(_pump(up_reader, writer))
         try:
             while chunk := await reader.read(1 << 20):
@@ -87,7 +86,6 @@ class Proxy:
             pass
         finally:
             answers.cancel()
-            writer.transport.abort()
             up_writer.close()  # what was written still arrives
 
 
